@@ -1,0 +1,366 @@
+"""The words of this program as types: frozen values, standard library only.
+
+A `Target` is what the user configured. A `Trace` is what was sent and received for it:
+`Hop`s, each with the `Probe`s sent at that TTL and the `Answer`s to them. A `Verdict`
+is what the trace means. An `Observation` is all of it for one target at one time, and
+the only thing that the store, the pages, the metrics and the log ever read.
+
+Units: seconds everywhere. `sent_at` and `received_at` are on the monotonic clock
+(differences only); `started_at` is seconds since the epoch, for people.
+Addresses are text as `inet_ntop` writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+#: The TTL of a SYN that is meant to arrive: Linux' net.ipv4.ip_default_ttl (RFC 1700).
+FULL_TTL = 64
+
+
+# -- what is asked ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one target is traced."""
+
+    max_hops: int = 30
+    attempts: int = 3
+    #: The longest wait for the answer to one SYN, in seconds.
+    timeout: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A configured name for host:port, with the labels that its series carry."""
+
+    name: str
+    host: str
+    port: int
+    labels: tuple[tuple[str, str], ...] = ()
+    interval: float = 60.0
+    plan: Plan = field(default_factory=Plan)
+
+
+# -- what was sent and received --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The constant 5-tuple of a trace (Paris traceroute); the protocol is TCP."""
+
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One SYN with one TTL; `attempt` counts from 1 at each TTL."""
+
+    ttl: int
+    attempt: int
+    sent_at: float
+
+
+class ReplyKind(StrEnum):
+    """What came back for a probe."""
+
+    TIME_EXCEEDED = "time-exceeded"
+    UNREACHABLE = "unreachable"  # any other ICMP error; the codes are in `Reply.icmp`
+    SYN_ACK = "syn-ack"
+    RST = "rst"
+    #: An ACK without SYN: RFC 5961 section 4's challenge for an earlier SYN of the flow.
+    ACK = "ack"
+
+
+#: The kinds that a TCP end point sends, as opposed to a router on the way.
+TCP_KINDS = frozenset({ReplyKind.SYN_ACK, ReplyKind.RST, ReplyKind.ACK})
+
+
+@dataclass(frozen=True, slots=True)
+class MplsLabel:
+    """One entry of a label stack, RFC 4950."""
+
+    label: int
+    traffic_class: int
+    bottom: bool
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One packet that answers a probe.
+
+    `ttl` is the reply's own IP TTL as it arrived, None where the engine cannot see it.
+    `icmp` is (type, code) of an ICMP error. `rewritten` names the fields of the quoted
+    probe that came back other than they were sent, e.g. "source port": a NAT's trace.
+    """
+
+    kind: ReplyKind
+    address: str
+    received_at: float
+    ttl: int | None = None
+    icmp: tuple[int, int] | None = None
+    quoted_ttl: int | None = None
+    rewritten: tuple[str, ...] = ()
+    mpls: tuple[MplsLabel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply and the probe that it answers."""
+
+    probe: Probe
+    reply: Reply
+
+    @property
+    def rtt(self) -> float:
+        """Round-trip time in seconds."""
+        return self.reply.received_at - self.probe.sent_at
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A TTL, how many probes it got, and every first answer to one of them."""
+
+    ttl: int
+    sent: int
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def received(self) -> int:
+        """How many of the probes were answered."""
+        return len(self.answers)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The responders, each once, in order of appearance."""
+        return tuple(dict.fromkeys(answer.reply.address for answer in self.answers))
+
+    @property
+    def is_end(self) -> bool:
+        """Whether some answer came from where the traffic ends, not from a router on the way."""
+        return any(a.reply.kind is not ReplyKind.TIME_EXCEEDED for a in self.answers)
+
+    @property
+    def best_rtt(self) -> float | None:
+        """The lowest round-trip time in seconds, None when silent."""
+        return min((answer.rtt for answer in self.answers), default=None)
+
+
+class StopReason(StrEnum):
+    """Why a trace ended."""
+
+    DESTINATION = "destination"  # the destination itself answered over TCP
+    ICMP_ERROR = "icmp-error"  # a device said that the traffic goes no further
+    SILENCE = "silence"  # nothing answered past a hop, confirmed by full-TTL SYNs
+    HOP_LIMIT = "hop-limit"  # routers answered up to the last TTL
+    SEND_FAILED = "send-failed"  # the host refused to send
+    DEADLINE = "deadline"  # the trace ran out of its time
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All probes of one flow to one destination, and their answers.
+
+    `hops` are consecutive from TTL 1 and hold every TTL that was probed;
+    `path` is the part of them that a reader should see. `confirmation` holds the SYNs
+    with `FULL_TTL`, None when there was no need for them.
+    """
+
+    flow: Flow
+    engine: str
+    started_at: float
+    duration: float
+    stop_reason: StopReason
+    hops: tuple[Hop, ...]
+    confirmation: Hop | None = None
+    duplicates: int = 0
+    send_error: str | None = None
+
+    @property
+    def distance(self) -> int | None:
+        """The lowest TTL whose probe the destination itself answered over TCP."""
+        return next(
+            (h.ttl for h in self.hops if any(a.reply.kind in TCP_KINDS for a in h.answers)), None
+        )
+
+    @property
+    def last_answering_ttl(self) -> int:
+        """The highest TTL within `hops` that any device answered, 0 when none did."""
+        return max((hop.ttl for hop in self.hops if hop.answers), default=0)
+
+    @property
+    def path(self) -> tuple[Hop, ...]:
+        """The hops up to the first one that ends the path, or to one past the last answer."""
+        end = next((hop.ttl for hop in self.hops if hop.is_end), self.last_answering_ttl + 1)
+        return self.hops[:end]
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """Every answer, the confirmation's included."""
+        hops = self.hops if self.confirmation is None else (*self.hops, self.confirmation)
+        return tuple(answer for hop in hops for answer in hop.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """A plain connect() in the same cycle: the application's own view.
+
+    `error` says in words why it failed, None on success.
+    """
+
+    success: bool
+    duration: float
+    error: str | None = None
+
+
+class FailureReason(StrEnum):
+    """Why there is no usable trace; the values of `egress_trace_failures_total`."""
+
+    RESOLVE = "resolve"
+    PERMISSION = "permission"
+    NO_ROUTE = "no_route"
+    TIMEOUT = "timeout"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The prober or its host could not do its part; `message` is one plain clause."""
+
+    reason: FailureReason
+    message: str
+
+
+class ProbeError(Exception):
+    """An engine could not open a flow or send a probe; carries the `Failure`."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+# -- what it means ---------------------------------------------------------------------
+
+
+class State(StrEnum):
+    """The conclusion about one target; docs/verdicts.md says when each holds."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    REJECTED = "rejected"
+    RESET = "reset"
+    UNREACHABLE = "unreachable"
+    FILTERED = "filtered"
+    LOOP = "loop"
+    INTERCEPTED = "intercepted"
+    UNRESOLVED = "unresolved"
+    ERROR = "error"
+    INCONCLUSIVE = "inconclusive"
+
+
+BLOCKED_STATES = frozenset(
+    {State.REJECTED, State.RESET, State.UNREACHABLE, State.FILTERED, State.LOOP}
+)
+REACHED_STATES = frozenset({State.OPEN, State.CLOSED})
+
+
+class Location(StrEnum):
+    """On which side of the platform's edge the blocking device stands."""
+
+    NONE = "none"
+    PLATFORM = "platform"
+    BOUNDARY = "boundary"
+    EXTERNAL = "external"
+    UNKNOWN = "unknown"
+
+
+class Confidence(StrEnum):
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class Zone(StrEnum):
+    """Where an address stands, by the configured networks; UNKNOWN when none are known."""
+
+    PLATFORM = "platform"
+    EXTERNAL = "external"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The conclusion about one target; design words, see docs/verdicts.md.
+
+    `blocked_at_hop` is 0 and `suspect_hops` None when not blocked.
+    """
+
+    state: State
+    last_reachable_hop: int
+    reason: str
+    confidence: Confidence
+    blocked_at_hop: int = 0
+    suspect_hops: tuple[int, int] | None = None
+    blocked_by: str | None = None
+    location: Location = Location.NONE
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything known about one target at one time.
+
+    `address` is what the host resolved to, None when it did not; `zones` maps the
+    responders' addresses to their zone. `trace` is None when there was none (`failure`).
+    """
+
+    target: Target
+    started_at: float
+    duration: float
+    verdict: Verdict
+    address: str | None = None
+    trace: Trace | None = None
+    handshake: Handshake | None = None
+    failure: Failure | None = None
+    zones: Mapping[str, Zone] = field(default_factory=dict)
+
+    def zone_of(self, address: str) -> Zone:
+        """The zone of a responder."""
+        return self.zones.get(address, Zone.UNKNOWN)
+
+
+# -- what the program says about itself ------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """Which engine runs, and why; `name` is "none" when no engine can."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the probes come from: the labels of `egress_source_info`; "" when unknown."""
+
+    address: str = ""
+    instance_index: str = ""
+    instance_guid: str = ""
+    cell: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadStatus:
+    """How the last reading of the configuration ended; `at` is the last success."""
+
+    successful: bool
+    at: float
+    message: str = ""

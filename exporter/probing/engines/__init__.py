@@ -1,0 +1,45 @@
+"""Engines: how a probe gets on the wire and its answer back.
+
+The seam is two verbs, `send` and `receive`, plus the flow that frames them. A new engine
+is one file and one row in `ENGINES`; the contract test in tests/ runs over every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from exporter.model import Answer, Flow, Probe
+
+
+class Engine(Protocol):
+    """What the driver asks of an engine. All times are seconds on the monotonic clock."""
+
+    name: str
+
+    def filenos(self) -> tuple[int, ...]:
+        """The descriptors that become readable when `receive` has something to give."""
+        ...
+
+    def open(self, destination: str, port: int, preferred_port: int = 0) -> Flow:
+        """Reserve a source port toward a destination; the preferred one if it is free.
+
+        Raises `ProbeError`, e.g. for want of a route.
+        """
+        ...
+
+    def send(self, flow: Flow, ttl: int, attempt: int) -> Probe:
+        """Send one SYN. Raises `ProbeError` when the host refuses; nothing was sent then."""
+        ...
+
+    def receive(self) -> Iterable[tuple[Flow, Answer]]:
+        """What arrived since the last call, matched to open flows, first replies only."""
+        ...
+
+    def release(self, flow: Flow) -> int:
+        """Close a flow and free its port; returns how many duplicate replies it saw."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...

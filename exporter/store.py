@@ -1,0 +1,173 @@
+"""The latest, the last good and the first bad observation of each target; bounded.
+
+The scheduler writes, everything that publishes reads. One record a target, three
+observations and two counters a hop in each, so memory is bounded by the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from exporter.model import (
+    BLOCKED_STATES,
+    REACHED_STATES,
+    EngineStatus,
+    FailureReason,
+    Observation,
+    ReloadStatus,
+    ReplyKind,
+    Source,
+    State,
+    Target,
+    Trace,
+)
+
+#: So many responders of one hop are remembered; more than routers balance over in practice.
+MAX_BRANCHES = 64
+
+
+@dataclass(slots=True)
+class Record:
+    """What is remembered of one target."""
+
+    target: Target
+    latest: Observation | None = None
+    #: The last observation that reached the destination.
+    last_good: Observation | None = None
+    #: The observation with which the present block began; None when not blocked.
+    first_bad: Observation | None = None
+    #: When the present state began, seconds since the epoch.
+    state_since: float = 0.0
+    traces: int = 0
+    path_changes: int = 0
+    skipped_ticks: int = 0
+    failures: dict[FailureReason, int] = field(
+        default_factory=lambda: dict.fromkeys(FailureReason, 0)
+    )
+    #: TTL -> probes sent and replies received since the start.
+    hop_probes: dict[int, int] = field(default_factory=dict)
+    hop_replies: dict[int, int] = field(default_factory=dict)
+    #: TTL -> the responders that last answered there; silence leaves them.
+    known_path: dict[int, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an observation changed: drives the log's choice between a line and a trace."""
+
+    first: bool
+    state: bool
+    path: bool
+
+    def __bool__(self) -> bool:
+        return self.first or self.state or self.path
+
+
+class Store:
+    """All records, and what the program says about itself."""
+
+    def __init__(
+        self, engine: EngineStatus, source: Source, reload: ReloadStatus, started_at: float
+    ) -> None:
+        self.engine = engine
+        self.source = source
+        self.reload = reload
+        self.started_at = started_at
+        self._records: dict[str, Record] = {}
+
+    def configure(self, targets: Iterable[Target]) -> None:
+        """Take over a new list of targets; a target whose host and port stay keeps its record."""
+        records: dict[str, Record] = {}
+        for target in targets:
+            old = self._records.get(target.name)
+            if old and (old.target.host, old.target.port) == (target.host, target.port):
+                old.target = target
+                records[target.name] = old
+            else:
+                records[target.name] = Record(target)
+        self._records = records
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(tuple(self._records.values()))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, name: str) -> Record | None:
+        """The record of a configured target, None when there is none of that name."""
+        return self._records.get(name)
+
+    def skip(self, name: str) -> None:
+        """Count a tick that found the target's last trace still running."""
+        if record := self._records.get(name):
+            record.skipped_ticks += 1
+
+    def add(self, observation: Observation) -> Change:
+        """Take in an observation; one for a target that was removed meanwhile is dropped."""
+        record = self._records.get(observation.target.name)
+        if record is None:
+            return Change(first=False, state=False, path=False)
+        before = record.latest
+        change = Change(
+            first=before is None,
+            state=before is not None and _conclusion(before) != _conclusion(observation),
+            path=observation.trace is not None and _learn_path(record, observation.trace),
+        )
+        record.latest = observation
+        record.traces += 1
+        record.path_changes += change.path
+        if before is None or before.verdict.state != observation.verdict.state:
+            record.state_since = observation.started_at
+        if observation.failure:
+            record.failures[observation.failure.reason] += 1
+        if observation.trace:
+            _count(record, observation.trace)
+        _remember(record, observation)
+        return change
+
+
+def _conclusion(observation: Observation) -> tuple[State, int, str | None]:
+    verdict = observation.verdict
+    return verdict.state, verdict.blocked_at_hop, verdict.blocked_by
+
+
+def _remember(record: Record, observation: Observation) -> None:
+    state = observation.verdict.state
+    if state in REACHED_STATES:
+        record.last_good = observation
+        record.first_bad = None
+    elif state in BLOCKED_STATES or state is State.INTERCEPTED:
+        record.first_bad = record.first_bad or observation
+    # An unknown state neither ends a block nor begins one.
+
+
+def _count(record: Record, trace: Trace) -> None:
+    for hop in trace.hops:
+        record.hop_probes[hop.ttl] = record.hop_probes.get(hop.ttl, 0) + hop.sent
+        record.hop_replies[hop.ttl] = record.hop_replies.get(hop.ttl, 0) + hop.received
+
+
+def _learn_path(record: Record, trace: Trace) -> bool:
+    """Fold the trace into the known path; True when a hop's responders are all new.
+
+    A hop that falls silent is no change, and neither is one branch of several that
+    load balancing chose before.
+    """
+    changed = False
+    for hop in trace.path:
+        seen = frozenset(
+            answer.reply.address
+            for answer in hop.answers
+            if answer.reply.kind is not ReplyKind.UNREACHABLE
+        )
+        if not seen:
+            continue
+        known = record.known_path.get(hop.ttl, seen)
+        moved = known.isdisjoint(seen)
+        changed |= moved
+        if moved or len(known | seen) > MAX_BRANCHES:
+            record.known_path[hop.ttl] = seen
+        else:
+            record.known_path[hop.ttl] = known | seen
+    return changed
