@@ -149,8 +149,33 @@ class Hop:
 
     @property
     def best_rtt(self) -> float | None:
-        """The lowest round-trip time in seconds, None when silent."""
-        return min((answer.rtt for answer in self.answers), default=None)
+        """The lowest round-trip time in seconds, None when silent.
+
+        A challenge ACK answers an earlier SYN than the one that provoked it, so its time
+        is no round trip.
+        """
+        return min(
+            (answer.rtt for answer in self.answers if answer.reply.kind is not ReplyKind.ACK),
+            default=None,
+        )
+
+
+class FailureReason(StrEnum):
+    """Why there is no usable trace; the values of `egress_trace_failures_total`."""
+
+    RESOLVE = "resolve"
+    PERMISSION = "permission"
+    NO_ROUTE = "no_route"
+    TIMEOUT = "timeout"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The prober or its host could not do its part; `message` is one plain clause."""
+
+    reason: FailureReason
+    message: str
 
 
 class StopReason(StrEnum):
@@ -181,7 +206,8 @@ class Trace:
     hops: tuple[Hop, ...]
     confirmation: Hop | None = None
     duplicates: int = 0
-    send_error: str | None = None
+    #: Why the host refused to send, with `StopReason.SEND_FAILED`.
+    failure: Failure | None = None
 
     @property
     def distance(self) -> int | None:
@@ -218,24 +244,6 @@ class Handshake:
     success: bool
     duration: float
     error: str | None = None
-
-
-class FailureReason(StrEnum):
-    """Why there is no usable trace; the values of `egress_trace_failures_total`."""
-
-    RESOLVE = "resolve"
-    PERMISSION = "permission"
-    NO_ROUTE = "no_route"
-    TIMEOUT = "timeout"
-    INTERNAL = "internal"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The prober or its host could not do its part; `message` is one plain clause."""
-
-    reason: FailureReason
-    message: str
 
 
 class ProbeError(Exception):

@@ -7,7 +7,7 @@ observations and two counters a hop in each, so memory is bounded by the configu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from exporter.model import (
     BLOCKED_STATES,
@@ -123,6 +123,7 @@ class Store:
             record.failures[observation.failure.reason] += 1
         if observation.trace:
             _count(record, observation.trace)
+            self.source = replace(self.source, address=observation.trace.flow.source)
         _remember(record, observation)
         return change
 

@@ -6,10 +6,11 @@ is one file and one row in `ENGINES`; the contract test in tests/ runs over ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from exporter.model import Answer, Flow, Probe
+from exporter.model import Answer, EngineStatus, Flow, Probe
+from exporter.probing.engines.syn import SynEngine
 
 
 class Engine(Protocol):
@@ -43,3 +44,25 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release everything."""
         ...
+
+
+#: Name -> what opens the engine, best first; raises `PermissionError` with the remedy.
+ENGINES: dict[str, Callable[[], Engine]] = {"syn": SynEngine}
+
+
+def choose(wanted: str) -> tuple[Engine | None, EngineStatus]:
+    """Open the engine that ENGINE asks for, or with "auto" the first that can be opened.
+
+    None, and the status that says why, when there is none.
+    """
+    names = tuple(ENGINES) if wanted == "auto" else (wanted,)
+    refusals = []
+    for name in names:
+        if name not in ENGINES:
+            refusals.append(f"the engine {name} is not part of this version")
+            continue
+        try:
+            return ENGINES[name](), EngineStatus(name, f"ENGINE={wanted}, and it could be opened")
+        except PermissionError as error:
+            refusals.append(f"{name}: {error}")
+    return None, EngineStatus("none", "; ".join(refusals))

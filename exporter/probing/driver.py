@@ -1,0 +1,193 @@
+"""The one place where tracer and engine meet.
+
+`Driver` runs many traces over one engine, in whatever time its caller lives in: `pump` folds
+in what has arrived, sends what is due and says when it wants to be called again. Tests call
+it in virtual time; `Prober` calls it from an asyncio loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exporter.model import Flow, Plan, ProbeError, StopReason, Trace
+from exporter.probing.engines import Engine
+from exporter.probing.tracer import Tracer
+
+#: Out of tokens, the driver waits for a few at once instead of waking up for each.
+REFILL_QUANTUM = 0.01
+
+
+class TokenBucket:
+    """A rate of `rate` a second after a burst of `burst`."""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = float(burst)
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Take one token if there is one."""
+        elapsed = max(0.0, now - self._at)
+        self._tokens = min(self._burst, self._tokens + elapsed * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """A trace on its way, and what it owes to whom."""
+
+    tracer: Tracer
+    flow: Flow
+    wall_clock: float
+    started_at: float
+    done: Callable[[Trace], None]
+    failed: Callable[[Exception], None] | None
+    wake: float
+
+
+class Driver:
+    """Runs traces over an engine; at most `probes_per_second`, all traces together."""
+
+    def __init__(self, engine: Engine, probes_per_second: float, burst: int) -> None:
+        self.engine = engine
+        self._bucket = TokenBucket(probes_per_second, burst)
+        self._runs: dict[Flow, _Run] = {}
+
+    def start(
+        self,
+        destination: str,
+        port: int,
+        plan: Plan,
+        now: float,
+        done: Callable[[Trace], None],
+        *,
+        wall_clock: float,
+        preferred_port: int = 0,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> Flow:
+        """Begin a trace; `done` gets it when it is complete. Raises `ProbeError`.
+
+        A fault in this one trace goes to `failed` and never to the others' caller.
+        """
+        flow = self.engine.open(destination, port, preferred_port)
+        self._runs[flow] = _Run(Tracer(plan, now), flow, wall_clock, now, done, failed, now)
+        return flow
+
+    def cancel(self, flow: Flow) -> None:
+        """Forget a trace; `done` is not called."""
+        if self._runs.pop(flow, None):
+            self.engine.release(flow)
+
+    def pump(self, now: float) -> float | None:
+        """Do what is due; returns when to be called again, None when no trace runs."""
+        for flow, answer in self.engine.receive():
+            if run := self._runs.get(flow):
+                run.tracer.answer(answer)
+                run.wake = min(run.wake, now)
+        due = [run for run in self._runs.values() if run.wake <= now]
+        # Whoever waits longest is served first, so that no trace starves the others.
+        for run in sorted(due, key=lambda run: run.wake):
+            try:
+                self._serve(run, now)
+            except Exception as error:
+                self.cancel(run.flow)
+                if run.failed is None:
+                    raise
+                run.failed(error)
+        wakes = [run.wake if run.wake > now else now + REFILL_QUANTUM for run in self._runs.values()]
+        return min(wakes, default=None)
+
+    def _serve(self, run: _Run, now: float) -> None:
+        tracer = run.tracer
+        while wanted := tracer.next_probe(now):
+            if not self._bucket.take(now):
+                return
+            try:
+                tracer.sent(self.engine.send(run.flow, *wanted))
+            except ProbeError as error:
+                tracer.send_failed(error.failure, now)
+        if tracer.stop_reason:
+            self._finish(run, tracer.stop_reason, now)
+        else:
+            run.wake = max(tracer.wake_at(), now + 1e-6)
+
+    def _finish(self, run: _Run, stop_reason: StopReason, now: float) -> None:
+        del self._runs[run.flow]
+        duplicates = self.engine.release(run.flow)
+        run.done(
+            Trace(
+                flow=run.flow,
+                engine=self.engine.name,
+                started_at=run.wall_clock,
+                duration=now - run.started_at,
+                stop_reason=stop_reason,
+                hops=run.tracer.hops(),
+                confirmation=run.tracer.confirmation(),
+                duplicates=duplicates,
+                failure=run.tracer.failure,
+            )
+        )
+
+
+class Prober:
+    """A driver on the running asyncio loop: `trace` awaits one trace."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        for fileno in driver.engine.filenos():
+            self._loop.add_reader(fileno, self._pump)
+
+    async def trace(
+        self, destination: str, port: int, plan: Plan, preferred_port: int = 0
+    ) -> Trace:
+        """One complete trace. Raises `ProbeError` when it cannot begin."""
+        result: asyncio.Future[Trace] = self._loop.create_future()
+
+        def done(trace: Trace) -> None:
+            if not result.done():  # cancelled, and not yet cleaned up below
+                result.set_result(trace)
+
+        def failed(error: Exception) -> None:
+            if not result.done():
+                result.set_exception(error)
+
+        flow = self._driver.start(
+            destination,
+            port,
+            plan,
+            time.monotonic(),
+            done,
+            wall_clock=time.time(),
+            preferred_port=preferred_port,
+            failed=failed,
+        )
+        try:
+            self._pump()
+            return await result
+        finally:
+            self._driver.cancel(flow)
+
+    def close(self) -> None:
+        """Leave the loop and close the engine."""
+        if self._timer:
+            self._timer.cancel()
+        for fileno in self._driver.engine.filenos():
+            self._loop.remove_reader(fileno)
+        self._driver.engine.close()
+
+    def _pump(self) -> None:
+        wanted = self._driver.pump(time.monotonic())
+        if self._timer:
+            self._timer.cancel()
+        # loop.time() is the monotonic clock on every platform with raw sockets.
+        self._timer = None if wanted is None else self._loop.call_at(wanted, self._pump)

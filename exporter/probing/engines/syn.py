@@ -1,0 +1,285 @@
+"""The raw engine: half-open SYNs over raw sockets, for whoever has CAP_NET_RAW.
+
+Three raw sockets serve all traces: one sends (IP_HDRINCL), one receives ICMP errors, one
+receives TCP. A classic BPF filter admits only segments to the ports of open flows, so that the
+traffic of a busy host is not copied. Each flow's source port is held by a bound TCP socket that
+never connects: no application gets the port, and the kernel answers a SYN-ACK with an RST by
+itself, so nothing of the host's firewall needs changing.
+
+Arrival times are the kernel's (SO_TIMESTAMPNS, socket(7)), so that a busy event loop does not
+lengthen round trips.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from exporter.model import Answer, Failure, FailureReason, Flow, Probe, ProbeError
+from exporter.probing.matching import FlowState, Matcher
+from exporter.probing.packet import (
+    IcmpError,
+    Segment,
+    SynTemplate,
+    Undecoded,
+    decode_icmp,
+    decode_segment,
+    warm_up,
+)
+
+#: Linux' numbers that the socket module does not name (asm-generic/socket.h, linux/icmp.h).
+SO_TIMESTAMPNS = 35
+SO_ATTACH_FILTER = 26
+SOL_RAW = 255
+ICMP_FILTER = 1
+
+_TIMESPEC = struct.Struct("@qq")
+_ANCILLARY_SIZE = socket.CMSG_SPACE(_TIMESPEC.size)
+_RECEIVE_BUFFER = 1 << 20
+#: A quote with extensions is at most 576 octets by RFC 1812; longer packets are cut.
+_PACKET_SIZE = 2048
+#: Packets taken from one socket before the loop gets its turn again.
+_BATCH = 256
+#: An arrival stamp older than this is a step of the wall clock, not a late reader.
+_OLDEST_STAMP = 2.0
+#: cBPF jumps reach 255 instructions; with more ports the filter lets everything pass.
+_MOST_FILTERED_PORTS = 200
+
+_REASONS = {
+    errno.EPERM: FailureReason.PERMISSION,
+    errno.EACCES: FailureReason.PERMISSION,
+    errno.ENETUNREACH: FailureReason.NO_ROUTE,
+    errno.EHOSTUNREACH: FailureReason.NO_ROUTE,
+    errno.ENETDOWN: FailureReason.NO_ROUTE,
+    errno.ENODEV: FailureReason.NO_ROUTE,
+    errno.ENXIO: FailureReason.NO_ROUTE,
+    errno.EADDRNOTAVAIL: FailureReason.NO_ROUTE,
+    errno.EINVAL: FailureReason.NO_ROUTE,
+}
+_CLAUSES = {
+    FailureReason.PERMISSION: "this host's own firewall or policy refuses to send",
+    FailureReason.NO_ROUTE: "this host has no route or its interface is down",
+    FailureReason.INTERNAL: "this host could not send",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What differs between the IP versions; IPv6 is another row."""
+
+    address_family: int
+    icmp_protocol: int
+    #: (level, option, value) that admits ICMP errors only; the mask names what is blocked.
+    icmp_filter: tuple[int, int, bytes]
+    decode_error: Callable[[bytes], IcmpError | Undecoded]
+    decode_segment: Callable[[bytes], Segment | Undecoded]
+
+
+IPV4 = Family(
+    address_family=socket.AF_INET,
+    icmp_protocol=socket.IPPROTO_ICMP,
+    icmp_filter=(SOL_RAW, ICMP_FILTER, struct.pack("=I", 0xFFFFFFFF ^ (1 << 3 | 1 << 11))),
+    decode_error=decode_icmp,
+    decode_segment=decode_segment,
+)
+
+
+def failure_of(error: OSError) -> Failure:
+    """What an errno of a send or a connect says about this host."""
+    reason = _REASONS.get(error.errno or 0, FailureReason.INTERNAL)
+    return Failure(reason, f"{_CLAUSES[reason]} ({error.strerror})")
+
+
+@dataclass(slots=True, eq=False)
+class _OpenFlow:
+    state: FlowState
+    template: SynTemplate
+    holder: socket.socket
+
+
+class SynEngine:
+    """See the module's text; opening it raises `PermissionError` without CAP_NET_RAW."""
+
+    name = "syn"
+
+    def __init__(self, family: Family = IPV4) -> None:
+        self._family = family
+        self._matcher = Matcher()
+        self._flows: dict[Flow, _OpenFlow] = {}
+        #: Packets that claim to answer a probe and cannot be read.
+        self.malformed = 0
+        self._sender = _raw_socket(family, socket.IPPROTO_RAW)
+        self._icmp = _raw_socket(family, family.icmp_protocol)
+        self._icmp.setsockopt(*family.icmp_filter)
+        self._tcp = _raw_socket(family, socket.IPPROTO_TCP)
+        self._filter_ports()
+        warm_up()
+
+    @property
+    def foreign(self) -> int:
+        """How many replies belonged to no open flow."""
+        return self._matcher.foreign
+
+    def filenos(self) -> tuple[int, ...]:
+        """The two receiving sockets."""
+        return self._icmp.fileno(), self._tcp.fileno()
+
+    def open(self, destination: str, port: int, preferred_port: int = 0) -> Flow:
+        """Reserve a source port on the address that the kernel would send from."""
+        source = self._source_toward(destination, port)
+        holder = self._reserve(preferred_port)
+        flow = Flow(source, holder.getsockname()[1], destination, port)
+        self._flows[flow] = _OpenFlow(self._matcher.open(flow), SynTemplate(flow), holder)
+        self._filter_ports()
+        return flow
+
+    def send(self, flow: Flow, ttl: int, attempt: int) -> Probe:
+        """Send one SYN; ENOBUFS, EPERM and the like raise `ProbeError`."""
+        entry = self._flows[flow]
+        sequence, ip_id = entry.state.numbers(ttl, attempt)
+        packet = entry.template.patch(ttl, ip_id, sequence)
+        probe = Probe(ttl, attempt, time.monotonic())
+        try:
+            self._sender.sendto(packet, (flow.destination, 0))
+        except OSError as error:
+            raise ProbeError(failure_of(error)) from error
+        self._matcher.sent(entry.state, probe, sequence, ip_id)
+        return probe
+
+    def receive(self) -> Iterator[tuple[Flow, Answer]]:
+        """Decode and match what has arrived."""
+        matcher, family = self._matcher, self._family
+        for packet, at in self._packets(self._icmp):
+            error = family.decode_error(packet)
+            if isinstance(error, IcmpError):
+                if found := matcher.match_error(error, at):
+                    yield found
+            else:
+                self._count(error)
+        for packet, at in self._packets(self._tcp):
+            segment = family.decode_segment(packet)
+            if isinstance(segment, Segment):
+                if found := matcher.match_segment(segment, at):
+                    yield found
+            else:
+                self._count(segment)
+
+    def release(self, flow: Flow) -> int:
+        """Free the flow's source port."""
+        self._flows.pop(flow).holder.close()
+        duplicates = self._matcher.close(flow)
+        self._filter_ports()
+        return duplicates
+
+    def close(self) -> None:
+        """Close every socket."""
+        for flow in tuple(self._flows):
+            self.release(flow)
+        for raw in (self._sender, self._icmp, self._tcp):
+            raw.close()
+
+    def _count(self, why: Undecoded) -> None:
+        if why is Undecoded.MALFORMED:
+            self.malformed += 1
+
+    def _packets(self, raw: socket.socket) -> Iterator[tuple[bytes, float]]:
+        for _ in range(_BATCH):
+            try:
+                packet, ancillary, _, _ = raw.recvmsg(_PACKET_SIZE, _ANCILLARY_SIZE)
+            except OSError:
+                # Nothing more, or an error of an earlier send that the kernel reports here.
+                return
+            yield packet, _arrival(ancillary)
+
+    def _source_toward(self, destination: str, port: int) -> str:
+        with socket.socket(self._family.address_family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((destination, port))
+            except OSError as error:
+                raise ProbeError(failure_of(error)) from error
+            return str(probe.getsockname()[0])
+
+    def _reserve(self, preferred_port: int) -> socket.socket:
+        """Hold a port on every address of the host, so that it names the flow by itself."""
+        holder = socket.socket(self._family.address_family, socket.SOCK_STREAM)
+        try:
+            with suppress(OSError):
+                # The port of the trace before keeps the flow, and so the path, the same.
+                holder.bind(("", preferred_port))
+                return holder
+            holder.bind(("", 0))
+        except OSError as error:
+            holder.close()
+            failure = Failure(FailureReason.INTERNAL, f"no source port is free ({error.strerror})")
+            raise ProbeError(failure) from error
+        return holder
+
+    def _filter_ports(self) -> None:
+        _attach_filter(self._tcp, port_filter(self._matcher.ports()))
+
+
+def _raw_socket(family: Family, protocol: int) -> socket.socket:
+    try:
+        raw = socket.socket(family.address_family, socket.SOCK_RAW, protocol)
+    except PermissionError:
+        raise PermissionError(
+            "raw sockets need the capability CAP_NET_RAW: run as root, or start the container "
+            "as root with NET_RAW among its capabilities"
+        ) from None
+    raw.setblocking(False)
+    raw.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    return raw
+
+
+def _arrival(ancillary: list[tuple[int, int, bytes]]) -> float:
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            stamp = seconds * 1_000_000_000 + nanoseconds
+            return arrival_time(stamp, time.time_ns(), time.monotonic())
+    return time.monotonic()
+
+
+def arrival_time(stamp_ns: int, wall_ns: int, monotonic: float) -> float:
+    """A wall-clock stamp of the kernel on the monotonic clock, in seconds.
+
+    `wall_ns` and `monotonic` are both clocks now. An age that no waiting packet can have means
+    that the wall clock was set meanwhile: then the packet counts as arriving now.
+    """
+    age = (wall_ns - stamp_ns) / 1e9
+    return monotonic - age if 0 <= age <= _OLDEST_STAMP else monotonic
+
+
+def port_filter(ports: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    """A classic BPF program (linux/filter.h) for IPv4 TCP segments to one of `ports`.
+
+    Rows are (code, jump if true, jump if false, constant).
+    """
+    accept, reject = (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0)
+    if len(ports) > _MOST_FILTERED_PORTS:
+        return [accept]
+    program = [
+        (0xB1, 0, 0, 0),  # ldxb 4 * ([0] & 0xf): x = length of the IP header
+        (0x48, 0, 0, 2),  # ldh [x + 2]: the destination port
+    ]
+    for left, port in zip(range(len(ports), 0, -1), ports, strict=True):
+        program.append((0x15, left, 0, port))  # jeq port -> accept
+    return [*program, reject, accept]
+
+
+def _attach_filter(raw: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
+    code = b"".join(struct.pack("=HBBI", *row) for row in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    # struct sock_fprog: unsigned short len; struct sock_filter *filter
+    raw.setsockopt(
+        socket.SOL_SOCKET,
+        SO_ATTACH_FILTER,
+        struct.pack("@HP", len(program), ctypes.addressof(buffer)),
+    )

@@ -1,0 +1,166 @@
+"""Which probe a reply answers.
+
+Source port -> flow, sequence number -> probe, IP ID -> probe: three dicts. NATs and firewalls
+rewrite what routers quote, so everything is compared, little is required, and the differences
+are kept, for they reveal who rewrites. Required is one of:
+
+- the quoted sequence number is one of a probe on its way (32 random bits: nobody off the path
+  guesses it), whatever has become of addresses and ports; or
+- ports, destination and IP ID are those of a probe whose sequence number was rewritten.
+
+A TCP reply must come from the flow's destination and acknowledge one of the flow's SYNs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+from exporter.model import TCP_KINDS, Answer, Flow, Probe, Reply, ReplyKind
+from exporter.probing.packet import ACK, RST, SYN, IcmpError, Segment
+
+_SEQUENCE_SPACE = 1 << 32
+_IP_ID_SPACE = 0xFFFF
+_TIME_EXCEEDED = 11
+
+
+@dataclass(slots=True, eq=False)
+class FlowState:
+    """One open flow: what was sent on it, and which probes are answered."""
+
+    flow: Flow
+    #: Random for each trace, so that no late reply of the trace before is taken for this one's.
+    base: int = field(default_factory=lambda: secrets.randbelow(_SEQUENCE_SPACE))
+    ip_id: int = field(default_factory=lambda: secrets.randbelow(_IP_ID_SPACE))
+    sequences: dict[int, Probe] = field(default_factory=dict)
+    ip_ids: dict[int, tuple[Probe, int]] = field(default_factory=dict)
+    answered: dict[Probe, ReplyKind] = field(default_factory=dict)
+    duplicates: int = 0
+
+    def numbers(self, ttl: int, attempt: int) -> tuple[int, int]:
+        """The (sequence number, IP ID) of the next probe; TTL and attempt are in the former."""
+        # An IP ID of 0 would be replaced by the kernel (raw(7)).
+        self.ip_id = self.ip_id % _IP_ID_SPACE + 1
+        return (self.base + (ttl << 8 | attempt)) % _SEQUENCE_SPACE, self.ip_id
+
+
+class Matcher:
+    """The open flows, and the counts of what matched none."""
+
+    def __init__(self) -> None:
+        self._ports: dict[int, FlowState] = {}
+        self._sequences: dict[int, FlowState] = {}
+        #: Replies that belong to no open flow: other programs' traffic, or too late.
+        self.foreign = 0
+
+    def open(self, flow: Flow) -> FlowState:
+        """Begin to match replies for a flow."""
+        state = self._ports[flow.source_port] = FlowState(flow)
+        return state
+
+    def close(self, flow: Flow) -> int:
+        """Forget a flow; returns its count of duplicates."""
+        state = self._ports.pop(flow.source_port)
+        for sequence in state.sequences:
+            self._sequences.pop(sequence, None)
+        return state.duplicates
+
+    def ports(self) -> tuple[int, ...]:
+        """The source ports of the open flows."""
+        return tuple(self._ports)
+
+    def sent(self, state: FlowState, probe: Probe, sequence: int, ip_id: int) -> None:
+        """Remember a probe that is on its way."""
+        state.sequences[sequence] = probe
+        state.ip_ids[ip_id] = (probe, sequence)
+        self._sequences[sequence] = state
+
+    def match_error(self, error: IcmpError, received_at: float) -> tuple[Flow, Answer] | None:
+        """The answer that an ICMP error is, None for a foreign or a duplicate one."""
+        found = self._find(error)
+        if found is None:
+            self.foreign += 1
+            return None
+        state, probe, sequence = found
+        expired = error.type == _TIME_EXCEEDED
+        reply = Reply(
+            ReplyKind.TIME_EXCEEDED if expired else ReplyKind.UNREACHABLE,
+            error.sender,
+            max(received_at, probe.sent_at),
+            error.reply_ttl,
+            (error.type, error.code),
+            error.quoted_ttl,
+            _rewritten(error, state.flow, sequence),
+            error.mpls,
+        )
+        return self._first(state, probe, reply)
+
+    def match_segment(self, segment: Segment, received_at: float) -> tuple[Flow, Answer] | None:
+        """The answer that a TCP segment is, None for a foreign or a duplicate one."""
+        state = self._ports.get(segment.destination_port)
+        kind = _kind(segment.flags)
+        if (
+            state is None
+            or kind is None
+            or segment.sender != state.flow.destination
+            or segment.sender_port != state.flow.destination_port
+        ):
+            self.foreign += 1
+            return None
+        probe = state.sequences.get((segment.acknowledgement - 1) % _SEQUENCE_SPACE)
+        if probe is None:
+            self.foreign += 1
+            return None
+        reply = Reply(kind, segment.sender, max(received_at, probe.sent_at), segment.reply_ttl)
+        return self._first(state, probe, reply)
+
+    def _find(self, error: IcmpError) -> tuple[FlowState, Probe, int] | None:
+        state = self._sequences.get(error.sequence)
+        if state:
+            return state, state.sequences[error.sequence], error.sequence
+        state = self._ports.get(error.source_port)
+        if state is None or (error.destination, error.destination_port) != (
+            state.flow.destination,
+            state.flow.destination_port,
+        ):
+            return None
+        by_id = state.ip_ids.get(error.ip_id)
+        return (state, *by_id) if by_id else None
+
+    @staticmethod
+    def _first(state: FlowState, probe: Probe, reply: Reply) -> tuple[Flow, Answer] | None:
+        known = state.answered.get(probe)
+        # The tracer lets the destination's own answer replace an ICMP error.
+        if known is not None and (known in TCP_KINDS or reply.kind not in TCP_KINDS):
+            state.duplicates += 1
+            return None
+        state.answered[probe] = reply.kind
+        return state.flow, Answer(probe, reply)
+
+
+def _kind(flags: int) -> ReplyKind | None:
+    if flags & RST:
+        return ReplyKind.RST
+    if flags & ACK:
+        return ReplyKind.SYN_ACK if flags & SYN else ReplyKind.ACK
+    return None
+
+
+def _rewritten(error: IcmpError, flow: Flow, sequence: int) -> tuple[str, ...]:
+    """The quoted fields that differ from what was sent."""
+    if (
+        error.source == flow.source
+        and error.source_port == flow.source_port
+        and error.destination == flow.destination
+        and error.destination_port == flow.destination_port
+        and error.sequence == sequence
+    ):
+        return ()
+    pairs = (
+        ("source address", error.source, flow.source),
+        ("source port", error.source_port, flow.source_port),
+        ("destination address", error.destination, flow.destination),
+        ("destination port", error.destination_port, flow.destination_port),
+        ("sequence number", error.sequence, sequence),
+    )
+    return tuple(name for name, quoted, sent in pairs if quoted != sent)

@@ -1,0 +1,272 @@
+"""What to probe next, when to wait, when a trace is complete. No socket, no clock.
+
+1. The sweep sends one SYN for each TTL, ascending, at most WINDOW TTLs past the farthest hop
+   that has answered. When nothing new comes for as long as `patience` says, the window moves
+   on without an answer, up to the plan's hop limit.
+2. `patience` is three times the longest round trip seen, between a floor and the plan's
+   timeout: what nearer hops took justifies how long a farther one may take.
+3. The path ends at the lowest TTL that something other than a time-exceeded answered: the
+   destination over TCP, or an ICMP error. TTLs beyond it are not probed any more.
+4. Each TTL gets the plan's attempts, SPACING apart: three of them outlast the second that
+   Linux takes to allow itself one more ICMP error (icmp_ratelimit), so that a rate-limited or
+   a lossy hop is not taken for a silent one. Past SILENT_LIMIT unanswered hops beyond the
+   farthest answer, one attempt a TTL has to do; and where an ICMP error ended the path, since
+   its sender needs what it may still send for its own hop and for the confirmation.
+5. Unless the destination itself has answered over TCP, CONFIRMATIONS SYNs with the TTL of an
+   ordinary packet follow, CONFIRMATION_SPACING apart, until one is answered: from the first
+   stall of the window, or as soon as an ICMP error ends the path. Only they make silence
+   "filtered". Together with the last one's patience they last 3.2 s, longer than a Linux
+   router tries to resolve a dead neighbour before it says so.
+6. A trace is complete when no probe is due or to come, and each one has been answered or has
+   had its patience. Its stop reason follows from the answers alone.
+7. The first answer to a probe counts, later ones never replace it; except that an answer of
+   the destination over TCP replaces an ICMP error, which anyone on the way can send.
+8. SEND_RETRIES refusals of the host in a row, or the DEADLINE, end a trace early.
+
+All times are seconds on one monotonic clock, given by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+
+from exporter.model import (
+    FULL_TTL,
+    TCP_KINDS,
+    Answer,
+    Failure,
+    Hop,
+    Plan,
+    Probe,
+    ReplyKind,
+    StopReason,
+)
+
+WINDOW = 4
+SILENT_LIMIT = 4
+SPACING = 0.6
+STALL_FLOOR = 0.1
+PATIENCE_FLOOR = 0.5
+CONFIRMATIONS = 3
+CONFIRMATION_SPACING = 1.15
+CONFIRMATION_PATIENCE_FLOOR = 0.9
+SEND_RETRIES = 5
+SEND_RETRY_DELAY = 0.1
+DEADLINE = 30.0
+
+
+class Tracer:
+    """One trace in the making.
+
+    The caller asks `next_probe`, sends what it names and reports `sent` or `send_failed`,
+    hands in each `answer`, and comes back at `wake_at`, until `stop_reason` is set.
+    """
+
+    def __init__(self, plan: Plan, started_at: float) -> None:
+        self.plan = plan
+        self.stop_reason: StopReason | None = None
+        self.failure: Failure | None = None
+        self._deadline = started_at + DEADLINE
+        self._not_before = started_at
+        self._refusals = 0
+        #: (due, ttl, attempt) of what is to be sent.
+        self._queue: list[tuple[float, int, int]] = []
+        #: TTL -> the attempt that waits for the frontier to come near (rule 4).
+        self._parked: dict[int, int] = {}
+        #: TTL -> probes sent, in order; and the answer to each.
+        self._sent: dict[int, list[Probe]] = {}
+        self._answers: dict[Probe, Answer] = {}
+        #: The farthest TTL whose first attempt is queued or sent, and how many still wait.
+        self._opened = 0
+        self._waiting_first = 0
+        #: The farthest TTL that a router has answered.
+        self._frontier = 0
+        self._end: int | None = None
+        self._reached = False
+        self._confirming = False
+        self._longest_rtt = 0.0
+        self._progress_at = started_at
+        self._open_window(WINDOW, started_at)
+
+    # -- what the caller does ----------------------------------------------------------
+
+    def next_probe(self, now: float) -> tuple[int, int] | None:
+        """The (ttl, attempt) to send now, None when there is nothing to send yet."""
+        self._advance(now)
+        if self.stop_reason or now < self._not_before:
+            return None
+        if self._queue and self._queue[0][0] <= now:
+            return self._queue[0][1:]
+        return None
+
+    def sent(self, probe: Probe) -> None:
+        """The probe that `next_probe` named is on its way."""
+        _, ttl, attempt = heappop(self._queue)
+        self._refusals = 0
+        self._sent.setdefault(ttl, []).append(probe)
+        if ttl == FULL_TTL:
+            if attempt < CONFIRMATIONS:
+                heappush(self._queue, (probe.sent_at + CONFIRMATION_SPACING, ttl, attempt + 1))
+            return
+        if attempt == 1:
+            self._waiting_first -= 1
+            self._progress_at = max(self._progress_at, probe.sent_at)
+        if attempt < self.plan.attempts:
+            heappush(self._queue, (probe.sent_at + SPACING, ttl, attempt + 1))
+
+    def send_failed(self, failure: Failure, now: float) -> None:
+        """The host refused to send the probe that `next_probe` named."""
+        self._refusals += 1
+        self._not_before = now + SEND_RETRY_DELAY
+        if self._refusals >= SEND_RETRIES:
+            self.failure = failure
+            self.stop_reason = StopReason.SEND_FAILED
+
+    def answer(self, answer: Answer) -> None:
+        """Fold in the answer to a probe of this trace (rule 7)."""
+        probe, reply = answer.probe, answer.reply
+        known = self._answers.get(probe)
+        if known and (known.reply.kind in TCP_KINDS or reply.kind not in TCP_KINDS):
+            return
+        self._answers[probe] = answer
+        if reply.kind is not ReplyKind.ACK:
+            self._longest_rtt = max(self._longest_rtt, answer.rtt)
+        self._reached |= reply.kind in TCP_KINDS
+        if probe.ttl == FULL_TTL:
+            return
+        if reply.kind is ReplyKind.TIME_EXCEEDED:
+            self._advance_frontier(probe.ttl, reply.received_at)
+        elif self._end is None or probe.ttl < self._end:
+            self._end = probe.ttl
+            self._unpark(probe.ttl, reply.received_at)
+            if not self._reached:
+                self._confirm(reply.received_at)
+
+    def wake_at(self) -> float:
+        """When to call `next_probe` again if no answer comes before."""
+        wanted = [self._deadline]
+        if self._queue:
+            wanted.append(max(self._queue[0][0], self._not_before))
+        else:
+            wanted.append(self._settled_at())
+        if self._may_stall():
+            wanted.append(self._stall_at())
+        return min(wanted)
+
+    # -- what came of it ---------------------------------------------------------------
+
+    def hops(self) -> tuple[Hop, ...]:
+        """Consecutive hops from TTL 1: all that were probed, up to where the path ends."""
+        last = max((ttl for ttl in self._sent if ttl != FULL_TTL), default=0)
+        return tuple(self._hop(ttl) for ttl in range(1, min(last, self._bound()) + 1))
+
+    def confirmation(self) -> Hop | None:
+        """The SYNs of rule 5 as a hop, None when none was sent."""
+        return self._hop(FULL_TTL) if FULL_TTL in self._sent else None
+
+    # -- the rules ---------------------------------------------------------------------
+
+    def _advance(self, now: float) -> None:
+        while self._queue and not self._wanted(*self._queue[0][1:]):
+            self._drop(heappop(self._queue))
+        if self._may_stall() and now >= self._stall_at():
+            self._progress_at = now
+            self._open_window(self._opened + WINDOW, now)
+            if not self._reached:
+                self._confirm(now)
+        if self.stop_reason:
+            return
+        if not self._queue and not self._may_stall() and now >= self._settled_at():
+            self.stop_reason = self._conclusion()
+        elif now >= self._deadline:
+            self.stop_reason = StopReason.DEADLINE
+
+    def _bound(self) -> int:
+        return self.plan.max_hops if self._end is None else self._end
+
+    def _wanted(self, ttl: int, attempt: int) -> bool:
+        if ttl == FULL_TTL:
+            answered = any(probe in self._answers for probe in self._sent.get(FULL_TTL, ()))
+            return not (self._reached or answered)
+        if attempt > 1 and self._end is None and ttl > self._frontier + SILENT_LIMIT:
+            return False
+        if attempt > 1 and ttl == self._end and not self._reached:
+            return False
+        return ttl <= self._bound()
+
+    def _drop(self, item: tuple[float, int, int]) -> None:
+        _, ttl, attempt = item
+        if ttl <= self._bound():
+            self._parked[ttl] = attempt
+
+    def _may_stall(self) -> bool:
+        more = self._opened < self.plan.max_hops or not (self._confirming or self._reached)
+        return self._end is None and more and not self._waiting_first
+
+    def _stall_at(self) -> float:
+        return self._progress_at + self._patience(STALL_FLOOR)
+
+    def _patience(self, floor: float) -> float:
+        return min(max(floor, 3 * self._longest_rtt), max(floor, self.plan.timeout))
+
+    def _open_window(self, until: int, now: float) -> None:
+        until = min(until, self._bound())
+        for ttl in range(self._opened + 1, until + 1):
+            heappush(self._queue, (now, ttl, 1))
+            self._waiting_first += 1
+        self._opened = max(self._opened, until)
+
+    def _advance_frontier(self, ttl: int, now: float) -> None:
+        self._progress_at = max(self._progress_at, now)
+        if ttl <= self._frontier:
+            return
+        self._frontier = ttl
+        self._open_window(ttl + WINDOW, now)
+        self._unpark(ttl + SILENT_LIMIT, now)
+
+    def _unpark(self, until: int, now: float) -> None:
+        for ttl in [ttl for ttl in self._parked if ttl <= until]:
+            heappush(self._queue, (now, ttl, self._parked.pop(ttl)))
+
+    def _confirm(self, now: float) -> None:
+        if not self._confirming:
+            self._confirming = True
+            heappush(self._queue, (now, FULL_TTL, 1))
+
+    def _settled_at(self) -> float:
+        """When the last unanswered probe has had its patience."""
+        sweep = self._last_unanswered(range(1, self._bound() + 1))
+        settled = sweep + self._patience(PATIENCE_FLOOR)
+        if self._wanted(FULL_TTL, 1):
+            confirmation = self._last_unanswered((FULL_TTL,))
+            settled = max(settled, confirmation + self._patience(CONFIRMATION_PATIENCE_FLOOR))
+        return settled
+
+    def _last_unanswered(self, ttls: Iterable[int]) -> float:
+        """When the latest unanswered probe of these TTLs was sent; the start of time if none."""
+        return max(
+            (
+                probe.sent_at
+                for ttl in ttls
+                for probe in self._sent.get(ttl, ())
+                if probe not in self._answers
+            ),
+            default=float("-inf"),
+        )
+
+    def _conclusion(self) -> StopReason:
+        kinds = {answer.reply.kind for answer in self._answers.values()}
+        if kinds & TCP_KINDS:
+            return StopReason.DESTINATION
+        if ReplyKind.UNREACHABLE in kinds:
+            return StopReason.ICMP_ERROR
+        expired = any(probe in self._answers for probe in self._sent.get(FULL_TTL, ()))
+        if expired or self._frontier >= self.plan.max_hops:
+            return StopReason.HOP_LIMIT
+        return StopReason.SILENCE
+
+    def _hop(self, ttl: int) -> Hop:
+        probes = self._sent.get(ttl, [])
+        answers = (self._answers.get(probe) for probe in probes)
+        return Hop(ttl, len(probes), tuple(answer for answer in answers if answer))
