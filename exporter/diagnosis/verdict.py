@@ -1,0 +1,447 @@
+"""What a trace means. Pure functions; no clock, no socket.
+
+`judge` tries, in this order:
+
+1. the host could not do its part                    -> `unresolved`, `error`
+2. the destination itself answered over TCP          -> `open`, `closed`
+3. a device sent an ICMP error                       -> `rejected`, `unreachable`
+4. routers answered up to the last TTL               -> `inconclusive`
+5. nothing at all answered                           -> `inconclusive`
+6. a hop answered, then confirmed silence            -> `filtered`
+
+and then holds the result against the application's own view: a plain connect() that succeeded
+in the same cycle contradicts every block, and a contradiction is `inconclusive`.
+
+The states `reset`, `loop` and `intercepted` need controls beside the trace; they are not judged
+yet. What would become of them is `closed` or `open` with less confidence, or `inconclusive`.
+
+`external` is said only where the first suspect is a hop that answered from outside, or an
+outside address rejected, and no hop behind it is inside again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from exporter.diagnosis.zones import ZoneMap
+from exporter.model import (
+    BLOCKED_STATES,
+    TCP_KINDS,
+    Answer,
+    Confidence,
+    Failure,
+    FailureReason,
+    Handshake,
+    Location,
+    ReplyKind,
+    State,
+    StopReason,
+    Trace,
+    Verdict,
+    Zone,
+)
+
+#: (type, code) -> state and the standards' name (RFC 792, RFC 1122 section 3.2.2.1,
+#: RFC 1812 section 5.2.7.1).
+STATE_OF_ICMP = {
+    (3, 0): (State.UNREACHABLE, "network unreachable"),
+    (3, 1): (State.UNREACHABLE, "host unreachable"),
+    (3, 2): (State.REJECTED, "protocol unreachable"),
+    (3, 3): (State.REJECTED, "port unreachable"),
+    (3, 5): (State.UNREACHABLE, "source route failed"),
+    (3, 6): (State.UNREACHABLE, "destination network unknown"),
+    (3, 7): (State.UNREACHABLE, "destination host unknown"),
+    (3, 8): (State.UNREACHABLE, "source host isolated"),
+    (3, 9): (State.REJECTED, "communication with destination network prohibited"),
+    (3, 10): (State.REJECTED, "communication with destination host prohibited"),
+    (3, 11): (State.UNREACHABLE, "network unreachable for type of service"),
+    (3, 12): (State.UNREACHABLE, "host unreachable for type of service"),
+    (3, 13): (State.REJECTED, "communication administratively prohibited"),
+}
+
+_WHERE = {
+    Location.PLATFORM: "inside the platform",
+    Location.BOUNDARY: "at the edge of the platform",
+    Location.EXTERNAL: "outside the platform",
+    Location.UNKNOWN: "inside or outside the platform is not known",
+}
+_INITIAL_TTLS = (64, 128, 255)
+
+
+def judge(
+    trace: Trace | None,
+    *,
+    zones: ZoneMap,
+    failure: Failure | None = None,
+    handshake: Handshake | None = None,
+    last_good: Trace | None = None,
+) -> Verdict:
+    """The verdict on one trace.
+
+    `failure` is why the host could not do its part; `last_good` the latest trace of the same
+    target that reached its destination, which shows hops that this one may miss.
+    """
+    failure = failure or (trace.failure if trace else None)
+    if trace is None or failure:
+        return _failed(failure or Failure(FailureReason.INTERNAL, "there is no trace"), trace)
+    verdict = _judge_trace(trace, zones, last_good)
+    evidence = (*_facts(trace), *verdict.evidence, *_handshake_fact(handshake))
+    return _hold_against(handshake, replace(verdict, evidence=evidence))
+
+
+def _judge_trace(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
+    answers = trace.answers
+    tcp = [answer for answer in answers if answer.reply.kind in TCP_KINDS]
+    errors = [answer for answer in answers if answer.reply.kind is ReplyKind.UNREACHABLE]
+    if tcp:
+        return _reached(trace, tcp)
+    if trace.stop_reason is StopReason.DEADLINE:
+        return _failed(Failure(FailureReason.TIMEOUT, "the trace ran out of its time"), trace)
+    if errors:
+        return _refused(trace, min(errors, key=lambda answer: answer.probe.ttl), zones)
+    if trace.stop_reason is StopReason.HOP_LIMIT:
+        return _endless(trace)
+    if not trace.last_answering_ttl:
+        return _nothing_answered(trace)
+    return _silent(trace, zones, last_good)
+
+
+# -- 1. the host could not do its part -------------------------------------------------
+
+
+def _failed(failure: Failure, trace: Trace | None) -> Verdict:
+    unresolved = failure.reason is FailureReason.RESOLVE
+    return Verdict(
+        state=State.UNRESOLVED if unresolved else State.ERROR,
+        last_reachable_hop=0,
+        reason=f"Not measured: {failure.message}.",
+        confidence=Confidence.LOW,
+        evidence=_facts(trace) if trace else (),
+    )
+
+
+# -- 2. the destination answered -------------------------------------------------------
+
+
+def _reached(trace: Trace, answers: list[Answer]) -> Verdict:
+    kinds = {answer.reply.kind for answer in answers}
+    is_open = bool(kinds - {ReplyKind.RST})
+    distance = trace.distance
+    nearest = min(answers, key=lambda answer: answer.probe.ttl).reply
+    sender_at = reply_distance(nearest.ttl)
+    nearer = distance is not None and sender_at is not None and sender_at < distance
+    where = f"{_destination(trace)}" + (f" at hop {distance}" if distance else "")
+    if is_open:
+        state, said = State.OPEN, f"{where} accepts TCP connections"
+    else:
+        state, said = State.CLOSED, f"{where} answers, but nothing listens on the port"
+    evidence = [f"{answer_text(nearest.kind)} in the destination's name, reply TTL {nearest.ttl}"]
+    confidence = Confidence.HIGH
+    if nearer:
+        confidence = Confidence.LOW if state is State.CLOSED else Confidence.MEDIUM
+        said += f", unless a device at hop {sender_at} answers in its name"
+        evidence.append(
+            f"the reply's own TTL {nearest.ttl} fits a sender at hop {sender_at}, "
+            f"nearer than the hop {distance} at which the destination began to answer"
+        )
+    elif distance is None or {ReplyKind.SYN_ACK, ReplyKind.RST} <= kinds:
+        confidence = Confidence.MEDIUM
+    return Verdict(
+        state=state,
+        last_reachable_hop=distance or trace.last_answering_ttl,
+        reason=f"{said}.",
+        confidence=confidence,
+        evidence=tuple(evidence),
+    )
+
+
+# -- 3. a device said no ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """Where the sender of an ICMP error stands: at `hop`, or somewhere in `suspects`."""
+
+    hop: int | None
+    suspects: tuple[int, int]
+    first_seen: int
+
+
+def _refused(trace: Trace, answer: Answer, zones: ZoneMap) -> Verdict:
+    reply = answer.reply
+    state, name = STATE_OF_ICMP.get(reply.icmp or (0, 0), (State.INCONCLUSIVE, "unknown code"))
+    icmp = f"ICMP {reply.icmp[0]}/{reply.icmp[1]} ({name})" if reply.icmp else name
+    if reply.address == trace.flow.source:
+        return _own_neighbour(trace, icmp)
+    device = _locate(trace, answer)
+    who = "the destination itself" if reply.address == trace.flow.destination else "a device"
+    place = f"hop {device.hop}" if device.hop else _range_text(device.suspects)
+    location = _location_of_address(reply.address, device, trace, zones)
+    if state is State.INCONCLUSIVE:
+        return Verdict(
+            state=state,
+            last_reachable_hop=device.hop or trace.last_answering_ttl,
+            reason=f"{reply.address} answers with {icmp}, which says nothing about a block.",
+            confidence=Confidence.LOW,
+        )
+    verb = "rejects the traffic" if state is State.REJECTED else "has no way to the destination"
+    return Verdict(
+        state=state,
+        last_reachable_hop=device.hop or device.suspects[0],
+        reason=f"{who.capitalize()}, {reply.address} at {place}, {verb} to {_destination(trace)} "
+        f"with {icmp}: {_WHERE[location]}.",
+        confidence=Confidence.HIGH if device.hop else Confidence.MEDIUM,
+        blocked_at_hop=device.hop or device.first_seen,
+        suspect_hops=device.suspects,
+        blocked_by=reply.address,
+        location=location,
+        evidence=(f"{icmp} from {reply.address}, first for the probe with TTL {answer.probe.ttl}",),
+    )
+
+
+def _locate(trace: Trace, answer: Answer) -> _Device:
+    """The hop of the sender of an ICMP error, as far as the packets tell."""
+    reply = answer.reply
+    expired_at = [
+        hop.ttl
+        for hop in trace.hops
+        for other in hop.answers
+        if other.reply.kind is ReplyKind.TIME_EXCEEDED and other.reply.address == reply.address
+    ]
+    if expired_at:  # it answered for its own hop before, so that is where it stands
+        return _Device(expired_at[0], (expired_at[0], expired_at[0]), answer.probe.ttl)
+    in_sweep = answer.probe.ttl <= len(trace.hops)
+    first = answer.probe.ttl if in_sweep else trace.last_answering_ttl + 1
+    # A device that filters after its TTL check is first seen one TTL past its hop.
+    candidates = (max(first - 1, 1), first)
+    sender_at = reply_distance(reply.ttl)
+    if reply.address == trace.flow.destination and (sender_at is None or sender_at >= first):
+        return _Device(first, (first, first), first)
+    if sender_at in candidates:
+        return _Device(sender_at, (sender_at, sender_at), first)
+    return _Device(None, candidates, first)
+
+
+def _location_of_address(
+    address: str, device: _Device, trace: Trace, zones: ZoneMap
+) -> Location:
+    """The side of the edge from which somebody rejected."""
+    if address == trace.flow.destination and device.hop != device.first_seen:
+        return Location.UNKNOWN  # somebody nearer may speak in the destination's name
+    zone = zones.zone(address)
+    if zone is Zone.PLATFORM:
+        return Location.PLATFORM
+    if zone is Zone.EXTERNAL and _last_platform_hop(trace, zones) <= device.suspects[0]:
+        return Location.EXTERNAL
+    return Location.UNKNOWN
+
+
+def _own_neighbour(trace: Trace, icmp: str) -> Verdict:
+    return Verdict(
+        state=State.UNREACHABLE,
+        last_reachable_hop=0,
+        reason=f"This host itself reports {icmp} for {_destination(trace)}: its next hop, or a "
+        "destination on its own network, does not answer to ARP.",
+        confidence=Confidence.MEDIUM,
+        blocked_at_hop=1,
+        suspect_hops=(1, 1),
+        location=Location.UNKNOWN,
+        evidence=(f"{icmp} from this host's own address {trace.flow.source}",),
+    )
+
+
+# -- 4. to 6. nobody said no -----------------------------------------------------------
+
+
+def _endless(trace: Trace) -> Verdict:
+    last = trace.hops[-1]
+    seen_before = {a for hop in trace.hops[:-1] for a in hop.addresses}
+    again = "the same routers answer again" if seen_before & set(last.addresses) else ""
+    return Verdict(
+        state=State.INCONCLUSIVE,
+        last_reachable_hop=trace.last_answering_ttl,
+        reason=f"Routers answer up to hop {last.ttl} and {_destination(trace)} never does"
+        + (f"; {again}, which looks like a routing loop." if again else "; the path is too long."),
+        confidence=Confidence.LOW,
+    )
+
+
+def _nothing_answered(trace: Trace) -> Verdict:
+    return Verdict(
+        state=State.INCONCLUSIVE,
+        last_reachable_hop=0,
+        reason=f"Nothing on the way to {_destination(trace)} answers, not even the first hop: "
+        "either all of it is dropped near here, or this network never delivers ICMP "
+        "time-exceeded messages.",
+        confidence=Confidence.LOW,
+    )
+
+
+def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
+    last = trace.last_answering_ttl
+    seen = _next_seen(trace, last_good)
+    suspects = (last, seen or last + 1)
+    location = _location_of_silence(trace, zones, last_good, seen)
+    address = trace.hops[last - 1].addresses[0]
+    evidence = []
+    if seen and last_good:
+        beyond = last_good.hops[seen - 1].addresses[0]
+        evidence.append(f"the last good trace saw {beyond} answer at hop {seen}")
+    else:
+        evidence.append(
+            f"no earlier trace shows what stands behind hop {last}; routers that never answer "
+            "may stand between it and the device that drops"
+        )
+    lossy = any(hop.received < hop.sent for hop in trace.hops[:last])
+    if lossy:
+        evidence.append("not every probe to the answering hops was answered: loss or rate limits")
+    return Verdict(
+        state=State.FILTERED,
+        last_reachable_hop=last,
+        reason=f"Traffic to {_destination(trace)} is answered up to hop {last} ({address}), then "
+        f"by nobody: a device at {_range_text(suspects)} drops it, {_WHERE[location]}.",
+        confidence=_confidence_in_silence(lossy=lossy, seen=seen),
+        blocked_at_hop=last + 1,
+        suspect_hops=suspects,
+        location=location,
+        evidence=tuple(evidence),
+    )
+
+
+def _confidence_in_silence(*, lossy: bool, seen: int | None) -> Confidence:
+    if seen and not lossy:
+        return Confidence.HIGH
+    return Confidence.MEDIUM if seen or not lossy else Confidence.LOW
+
+
+def _next_seen(trace: Trace, last_good: Trace | None) -> int | None:
+    """The nearest hop past this trace's last that the last good trace saw answer.
+
+    Only if both went the same way as far as this one came.
+    """
+    last = trace.last_answering_ttl
+    if last_good is None or last_good.flow.destination != trace.flow.destination:
+        return None
+    for now, then in zip(trace.hops[:last], last_good.hops, strict=False):
+        if now.addresses and then.addresses and not set(now.addresses) & set(then.addresses):
+            return None
+    return next((hop.ttl for hop in last_good.path[last:] if hop.answers), None)
+
+
+def _location_of_silence(
+    trace: Trace, zones: ZoneMap, last_good: Trace | None, seen: int | None
+) -> Location:
+    last = trace.last_answering_ttl
+    near = {zones.zone(address) for address in trace.hops[last - 1].addresses}
+    beyond = last_good.hops[seen - 1].addresses if last_good and seen else ()
+    far = {zones.zone(address) for address in beyond}
+    inside_again = bool(last_good and seen and _last_platform_hop(last_good, zones) > last)
+    if near == {Zone.EXTERNAL} and not inside_again:
+        return Location.EXTERNAL
+    if near == {Zone.PLATFORM} and far == {Zone.PLATFORM}:
+        return Location.PLATFORM
+    if near == {Zone.PLATFORM} and far == {Zone.EXTERNAL}:
+        return Location.BOUNDARY
+    return Location.UNKNOWN
+
+
+def _last_platform_hop(trace: Trace, zones: ZoneMap) -> int:
+    return max(
+        (
+            hop.ttl
+            for hop in trace.hops
+            for answer in hop.answers
+            if answer.reply.kind is ReplyKind.TIME_EXCEEDED
+            and zones.zone(answer.reply.address) is Zone.PLATFORM
+        ),
+        default=0,
+    )
+
+
+# -- the application's own view --------------------------------------------------------
+
+
+def _hold_against(handshake: Handshake | None, verdict: Verdict) -> Verdict:
+    if handshake is None:
+        return verdict
+    if handshake.success and (verdict.state in BLOCKED_STATES or verdict.state is State.CLOSED):
+        return Verdict(
+            state=State.INCONCLUSIVE,
+            last_reachable_hop=verdict.last_reachable_hop,
+            reason="A plain connection succeeded while the traced one looked "
+            f"{verdict.state}: perhaps only one of several paths is blocked, or the block began "
+            "or ended just now.",
+            confidence=Confidence.LOW,
+            evidence=(*verdict.evidence, f"the trace alone would say: {verdict.reason}"),
+        )
+    if not handshake.success and verdict.state is State.OPEN:
+        return replace(verdict, confidence=Confidence.MEDIUM)
+    return verdict
+
+
+def _handshake_fact(handshake: Handshake | None) -> tuple[str, ...]:
+    if handshake is None:
+        return ()
+    outcome = "succeeded" if handshake.success else f"failed: {handshake.error}"
+    return (f"a plain connect() in the same cycle {outcome}, after {handshake.duration:.3f} s",)
+
+
+# -- words -----------------------------------------------------------------------------
+
+
+def _facts(trace: Trace) -> tuple[str, ...]:
+    """What was sent and what came back, in numbers."""
+    flow = trace.flow
+    sent = sum(hop.sent for hop in trace.hops)
+    received = sum(hop.received for hop in trace.hops)
+    facts = [
+        f"{sent} SYNs from {flow.source}:{flow.source_port} to {flow.destination}:"
+        f"{flow.destination_port} with TTL 1 to {len(trace.hops)}, {received} answered"
+    ]
+    if full := trace.confirmation:
+        facts.append(
+            f"{full.sent} SYNs with TTL {full.ttl}, {full.received} answered, "
+            f"within {trace.duration:.1f} s"
+        )
+    if trace.duplicates:
+        facts.append(f"{trace.duplicates} duplicate replies were not counted")
+    if rewriters := _rewriters(trace):
+        facts.append(rewriters)
+    return tuple(facts)
+
+
+def _rewriters(trace: Trace) -> str | None:
+    for hop in trace.hops:
+        for answer in hop.answers:
+            if answer.reply.rewritten:
+                fields = ", ".join(answer.reply.rewritten)
+                return f"from hop {hop.ttl} on, quoted probes differ in {fields}: address translation"
+    return None
+
+
+def reply_distance(reply_ttl: int | None) -> int | None:
+    """The hop at which the sender of a reply stands, if it came the way that the probe went.
+
+    From the reply's own TTL and the nearest customary initial value (64, 128, 255).
+    """
+    if reply_ttl is None:
+        return None
+    return next(initial for initial in _INITIAL_TTLS if initial >= reply_ttl) - reply_ttl + 1
+
+
+def answer_text(kind: ReplyKind) -> str:
+    """A reply's kind in the words of TCP."""
+    return {ReplyKind.SYN_ACK: "SYN-ACK", ReplyKind.RST: "RST", ReplyKind.ACK: "ACK"}.get(
+        kind, str(kind)
+    )
+
+
+def _destination(trace: Trace) -> str:
+    return f"{trace.flow.destination}:{trace.flow.destination_port}"
+
+
+def _range_text(suspects: tuple[int, int]) -> str:
+    first, last = suspects
+    if first == last:
+        return f"hop {first}"
+    return f"hop {first} or {last}" if first + 1 == last else f"one of the hops {first} to {last}"
