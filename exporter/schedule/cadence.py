@@ -1,0 +1,42 @@
+"""When each target is traced. Pure arithmetic on a monotonic clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+#: After a start the first traces come this close together, so that nobody waits an interval
+#: for a first answer; one a second is what a Linux router's ICMP limit replenishes.
+FIRST_ROUND_SPACING = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """Ticks at `first`, then every `interval` in phase with `phase`; seconds."""
+
+    first: float
+    phase: float
+    interval: float
+
+    def next_tick(self, after: float) -> float:
+        """The first tick later than `after`."""
+        if after < self.first:
+            return self.first
+        # Half an interval's rest, so that the second trace does not follow on the first's heels.
+        after = max(after, self.first + self.interval / 2)
+        rounds = ceil((after - self.phase) / self.interval)
+        tick = self.phase + rounds * self.interval
+        return tick if tick > after else tick + self.interval
+
+    def missed(self, after: float, until: float) -> int:
+        """How many ticks lie behind `after` and not later than `until`."""
+        count, tick = 0, self.next_tick(after)
+        if tick <= until:
+            count = 1 + int((until - tick) / self.interval)
+        return count
+
+
+def splay(index: int, count: int, interval: float, start: float) -> Cadence:
+    """The cadence of the `index`-th of `count` targets: spread evenly over the interval."""
+    first = start + index * min(FIRST_ROUND_SPACING, interval / count)
+    return Cadence(first, start + index * interval / count, interval)
