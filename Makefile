@@ -1,0 +1,129 @@
+# Every target does its own set-up; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+STAMP := .venv/installed
+
+DEMO_PACKAGES := iproute2 mount nftables util-linux
+BENCH_PACKAGES := $(DEMO_PACKAGES) tcptraceroute traceroute mtr-tiny
+TEST_PACKAGES := $(BENCH_PACKAGES) prometheus chromium tcpdump w3m
+
+# Prints the first Python that is new enough and can make a virtual environment.
+define find_python
+for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do
+	if "$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+	then echo "$$python"; exit; fi
+done
+endef
+
+# Installs those of the Debian packages $(1) that are missing, or says how. What a package
+# brings is needed, never its daemon (Debian's prometheus is one), so starting is forbidden
+# for the time of the installation, and at later boots.
+define need
+missing=()
+for package in $(1); do
+	status=$$(dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null || true)
+	[ "$$status" = installed ] || missing+=("$$package")
+done
+if [ "$${#missing[@]}" -gt 0 ]; then
+	install="apt-get install --yes --no-install-recommends $${missing[*]}"
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		policy=/usr/sbin/policy-rc.d
+		if [ ! -e "$$policy" ]; then
+			trap 'rm -f "$$policy"' EXIT
+			printf '#!/bin/sh\nexit 101\n' >"$$policy"
+			chmod 755 "$$policy"
+		fi
+		apt-get -qq update
+		DEBIAN_FRONTEND=noninteractive $$install --quiet=2
+		if [[ " $${missing[*]} " = *" prometheus "* ]] && command -v systemctl >/dev/null; then
+			systemctl disable prometheus
+		fi
+	else
+		echo "Missing Debian packages, to be installed as root: $$install" >&2
+	fi
+fi
+endef
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml requirements-dev.lock
+	@python=$$($(find_python))
+	if [ -z "$$python" ]; then
+		$(call need,python3-venv)
+		python=$$($(find_python))
+	fi
+	if [ -z "$$python" ]; then
+		echo "No Python >= 3.11 with venv here. Name one: make install PYTHON=/path/to/python3" >&2
+		exit 1
+	fi
+	echo "Installing into .venv with $$("$$python" --version)"
+	[ -x $(BIN)/pip ] || "$$python" -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: install
+install: $(STAMP) ## create .venv from requirements-dev.lock
+
+.PHONY: system
+system: ## install the Debian packages that the tests need
+	@$(call need,$(TEST_PACKAGES))
+
+.PHONY: demo
+demo: install ## the exporter in a small network of its own: open, closed, dropped, rejected
+	@$(call need,$(DEMO_PACKAGES))
+	exec $(BIN)/python -m tests.lab.demo
+
+# Bit 13 of the effective capabilities is CAP_NET_RAW (linux/capability.h).
+.PHONY: run
+run: install ## serve on the real network: make run ENDPOINTS="a=host:443 b=host:5432"
+	@capabilities=$$(sed -n 's/^CapEff:\t//p' /proc/self/status)
+	if ! (( 0x$$capabilities & 1 << 13 )); then
+		echo "Raw sockets need root or CAP_NET_RAW. Try:" \
+			"sudo make run ENDPOINTS='$${ENDPOINTS:-name=host:port}'" >&2
+		exit 1
+	fi
+	exec $(BIN)/egress-exporter serve
+
+.PHONY: check
+check: install ## format, lint and types, without running anything
+	@$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: test
+test: system check ## every check, then every test
+	@$(BIN)/python -m pytest --durations=10
+
+.PHONY: bench
+bench: install ## measure, with tcptraceroute, traceroute and mtr beside
+	@$(call need,$(BENCH_PACKAGES))
+	exec $(BIN)/python -m tests.bench
+
+.PHONY: format
+format: install ## rewrite the code in the house's format
+	@$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Existing pins stay while they satisfy pyproject.toml; LOCK=--upgrade renews them.
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet $(LOCK) \
+	--generate-hashes --allow-unsafe --strip-extras --no-emit-options \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.PHONY: lock
+lock: install ## pin the dependencies of pyproject.toml anew (LOCK=--upgrade: all of them)
+	@$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra dev --build-deps-for editable --constraint requirements.lock \
+		--output-file requirements-dev.lock pyproject.toml
+
+.PHONY: clean
+clean: ## remove what these targets made, .venv included
+	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
