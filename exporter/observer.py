@@ -43,6 +43,15 @@ class Probing:
     connect: Callable[[str, int], Awaitable[Handshake]] | None
 
 
+def refusing(reason: str) -> Callable[[str, int, Plan, int], Awaitable[Trace]]:
+    """Make the `Probing.trace` of a process that has no engine."""
+
+    async def trace(_address: str, _port: int, _plan: Plan, _source_port: int) -> Trace:
+        raise ProbeError(Failure(FailureReason.PERMISSION, f"no probe can be sent: {reason}"))
+
+    return trace
+
+
 async def observe(
     target: Target,
     probing: Probing,

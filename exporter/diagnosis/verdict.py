@@ -21,8 +21,17 @@ outside address rejected, and no hop behind it is inside again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from exporter.diagnosis.placing import Device, locate, next_seen, reply_distance
+from exporter.diagnosis.words import (
+    WHERE,
+    answer_text,
+    destination_of,
+    facts_of,
+    handshake_fact,
+    range_text,
+)
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
     BLOCKED_STATES,
@@ -32,6 +41,7 @@ from exporter.model import (
     Failure,
     FailureReason,
     Handshake,
+    Hop,
     Location,
     ReplyKind,
     State,
@@ -58,14 +68,8 @@ STATE_OF_ICMP = {
     (3, 12): (State.UNREACHABLE, "host unreachable for type of service"),
     (3, 13): (State.REJECTED, "communication administratively prohibited"),
 }
-
-_WHERE = {
-    Location.PLATFORM: "inside the platform",
-    Location.BOUNDARY: "at the edge of the platform",
-    Location.EXTERNAL: "outside the platform",
-    Location.UNKNOWN: "inside or outside the platform is not known",
-}
-_INITIAL_TTLS = (64, 128, 255)
+#: The share of unanswered probes to answering hops beyond which silence is doubted.
+TOLERATED_LOSS = 0.2
 
 
 def judge(
@@ -85,7 +89,7 @@ def judge(
     if trace is None or failure:
         return _failed(failure or Failure(FailureReason.INTERNAL, "there is no trace"), trace)
     verdict = _judge_trace(trace, zones, last_good)
-    evidence = (*_facts(trace), *verdict.evidence, *_handshake_fact(handshake))
+    evidence = (*facts_of(trace), *verdict.evidence, *handshake_fact(handshake))
     return _hold_against(handshake, replace(verdict, evidence=evidence))
 
 
@@ -116,7 +120,7 @@ def _failed(failure: Failure, trace: Trace | None) -> Verdict:
         last_reachable_hop=0,
         reason=f"Not measured: {failure.message}.",
         confidence=Confidence.LOW,
-        evidence=_facts(trace) if trace else (),
+        evidence=facts_of(trace) if trace else (),
     )
 
 
@@ -130,7 +134,7 @@ def _reached(trace: Trace, answers: list[Answer]) -> Verdict:
     nearest = min(answers, key=lambda answer: answer.probe.ttl).reply
     sender_at = reply_distance(nearest.ttl)
     nearer = distance is not None and sender_at is not None and sender_at < distance
-    where = f"{_destination(trace)}" + (f" at hop {distance}" if distance else "")
+    where = f"{destination_of(trace)}" + (f" at hop {distance}" if distance else "")
     if is_open:
         state, said = State.OPEN, f"{where} accepts TCP connections"
     else:
@@ -158,24 +162,15 @@ def _reached(trace: Trace, answers: list[Answer]) -> Verdict:
 # -- 3. a device said no ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Device:
-    """Where the sender of an ICMP error stands: at `hop`, or somewhere in `suspects`."""
-
-    hop: int | None
-    suspects: tuple[int, int]
-    first_seen: int
-
-
 def _refused(trace: Trace, answer: Answer, zones: ZoneMap) -> Verdict:
     reply = answer.reply
     state, name = STATE_OF_ICMP.get(reply.icmp or (0, 0), (State.INCONCLUSIVE, "unknown code"))
     icmp = f"ICMP {reply.icmp[0]}/{reply.icmp[1]} ({name})" if reply.icmp else name
     if reply.address == trace.flow.source:
         return _own_neighbour(trace, icmp)
-    device = _locate(trace, answer)
+    device = locate(trace, answer)
     who = "the destination itself" if reply.address == trace.flow.destination else "a device"
-    place = f"hop {device.hop}" if device.hop else _range_text(device.suspects)
+    place = f"hop {device.hop}" if device.hop else range_text(device.suspects)
     location = _location_of_address(reply.address, device, trace, zones)
     if state is State.INCONCLUSIVE:
         return Verdict(
@@ -188,8 +183,8 @@ def _refused(trace: Trace, answer: Answer, zones: ZoneMap) -> Verdict:
     return Verdict(
         state=state,
         last_reachable_hop=device.hop or device.suspects[0],
-        reason=f"{who.capitalize()}, {reply.address} at {place}, {verb} to {_destination(trace)} "
-        f"with {icmp}: {_WHERE[location]}.",
+        reason=f"{who.capitalize()}, {reply.address} at {place}, {verb} to {destination_of(trace)} "
+        f"with {icmp}: {WHERE[location]}.",
         confidence=Confidence.HIGH if device.hop else Confidence.MEDIUM,
         blocked_at_hop=device.hop or device.first_seen,
         suspect_hops=device.suspects,
@@ -199,32 +194,7 @@ def _refused(trace: Trace, answer: Answer, zones: ZoneMap) -> Verdict:
     )
 
 
-def _locate(trace: Trace, answer: Answer) -> _Device:
-    """The hop of the sender of an ICMP error, as far as the packets tell."""
-    reply = answer.reply
-    expired_at = [
-        hop.ttl
-        for hop in trace.hops
-        for other in hop.answers
-        if other.reply.kind is ReplyKind.TIME_EXCEEDED and other.reply.address == reply.address
-    ]
-    if expired_at:  # it answered for its own hop before, so that is where it stands
-        return _Device(expired_at[0], (expired_at[0], expired_at[0]), answer.probe.ttl)
-    in_sweep = answer.probe.ttl <= len(trace.hops)
-    first = answer.probe.ttl if in_sweep else trace.last_answering_ttl + 1
-    # A device that filters after its TTL check is first seen one TTL past its hop.
-    candidates = (max(first - 1, 1), first)
-    sender_at = reply_distance(reply.ttl)
-    if reply.address == trace.flow.destination and (sender_at is None or sender_at >= first):
-        return _Device(first, (first, first), first)
-    if sender_at in candidates:
-        return _Device(sender_at, (sender_at, sender_at), first)
-    return _Device(None, candidates, first)
-
-
-def _location_of_address(
-    address: str, device: _Device, trace: Trace, zones: ZoneMap
-) -> Location:
+def _location_of_address(address: str, device: Device, trace: Trace, zones: ZoneMap) -> Location:
     """The side of the edge from which somebody rejected."""
     if address == trace.flow.destination and device.hop != device.first_seen:
         return Location.UNKNOWN  # somebody nearer may speak in the destination's name
@@ -240,7 +210,7 @@ def _own_neighbour(trace: Trace, icmp: str) -> Verdict:
     return Verdict(
         state=State.UNREACHABLE,
         last_reachable_hop=0,
-        reason=f"This host itself reports {icmp} for {_destination(trace)}: its next hop, or a "
+        reason=f"This host itself reports {icmp} for {destination_of(trace)}: its next hop, or a "
         "destination on its own network, does not answer to ARP.",
         confidence=Confidence.MEDIUM,
         blocked_at_hop=1,
@@ -260,7 +230,7 @@ def _endless(trace: Trace) -> Verdict:
     return Verdict(
         state=State.INCONCLUSIVE,
         last_reachable_hop=trace.last_answering_ttl,
-        reason=f"Routers answer up to hop {last.ttl} and {_destination(trace)} never does"
+        reason=f"Routers answer up to hop {last.ttl} and {destination_of(trace)} never does"
         + (f"; {again}, which looks like a routing loop." if again else "; the path is too long."),
         confidence=Confidence.LOW,
     )
@@ -270,7 +240,7 @@ def _nothing_answered(trace: Trace) -> Verdict:
     return Verdict(
         state=State.INCONCLUSIVE,
         last_reachable_hop=0,
-        reason=f"Nothing on the way to {_destination(trace)} answers, not even the first hop: "
+        reason=f"Nothing on the way to {destination_of(trace)} answers, not even the first hop: "
         "either all of it is dropped near here, or this network never delivers ICMP "
         "time-exceeded messages.",
         confidence=Confidence.LOW,
@@ -279,7 +249,7 @@ def _nothing_answered(trace: Trace) -> Verdict:
 
 def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
     last = trace.last_answering_ttl
-    seen = _next_seen(trace, last_good)
+    seen = next_seen(trace, last_good)
     suspects = (last, seen or last + 1)
     location = _location_of_silence(trace, zones, last_good, seen)
     address = trace.hops[last - 1].addresses[0]
@@ -292,14 +262,17 @@ def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
             f"no earlier trace shows what stands behind hop {last}; routers that never answer "
             "may stand between it and the device that drops"
         )
-    lossy = any(hop.received < hop.sent for hop in trace.hops[:last])
+    lossy = _is_lossy(trace.hops[:last])
     if lossy:
-        evidence.append("not every probe to the answering hops was answered: loss or rate limits")
+        evidence.append(
+            "the hops that answer left many probes without an answer: loss, or rate limits"
+        )
+    device = f"at {range_text(suspects)}" if seen else f"at hop {last} or behind it"
     return Verdict(
         state=State.FILTERED,
         last_reachable_hop=last,
-        reason=f"Traffic to {_destination(trace)} is answered up to hop {last} ({address}), then "
-        f"by nobody: a device at {_range_text(suspects)} drops it, {_WHERE[location]}.",
+        reason=f"Traffic to {destination_of(trace)} is answered up to hop {last} ({address}), then "
+        f"by nobody: a device {device} drops it, {WHERE[location]}.",
         confidence=_confidence_in_silence(lossy=lossy, seen=seen),
         blocked_at_hop=last + 1,
         suspect_hops=suspects,
@@ -308,24 +281,17 @@ def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
     )
 
 
+def _is_lossy(hops: tuple[Hop, ...]) -> bool:
+    """Whether hops that do answer lost more probes than one rate-limited answer explains."""
+    answering = [hop for hop in hops if hop.answers]
+    sent = sum(hop.sent for hop in answering)
+    return sum(hop.received for hop in answering) < (1 - TOLERATED_LOSS) * sent
+
+
 def _confidence_in_silence(*, lossy: bool, seen: int | None) -> Confidence:
     if seen and not lossy:
         return Confidence.HIGH
     return Confidence.MEDIUM if seen or not lossy else Confidence.LOW
-
-
-def _next_seen(trace: Trace, last_good: Trace | None) -> int | None:
-    """The nearest hop past this trace's last that the last good trace saw answer.
-
-    Only if both went the same way as far as this one came.
-    """
-    last = trace.last_answering_ttl
-    if last_good is None or last_good.flow.destination != trace.flow.destination:
-        return None
-    for now, then in zip(trace.hops[:last], last_good.hops, strict=False):
-        if now.addresses and then.addresses and not set(now.addresses) & set(then.addresses):
-            return None
-    return next((hop.ttl for hop in last_good.path[last:] if hop.answers), None)
 
 
 def _location_of_silence(
@@ -377,71 +343,3 @@ def _hold_against(handshake: Handshake | None, verdict: Verdict) -> Verdict:
     if not handshake.success and verdict.state is State.OPEN:
         return replace(verdict, confidence=Confidence.MEDIUM)
     return verdict
-
-
-def _handshake_fact(handshake: Handshake | None) -> tuple[str, ...]:
-    if handshake is None:
-        return ()
-    outcome = "succeeded" if handshake.success else f"failed: {handshake.error}"
-    return (f"a plain connect() in the same cycle {outcome}, after {handshake.duration:.3f} s",)
-
-
-# -- words -----------------------------------------------------------------------------
-
-
-def _facts(trace: Trace) -> tuple[str, ...]:
-    """What was sent and what came back, in numbers."""
-    flow = trace.flow
-    sent = sum(hop.sent for hop in trace.hops)
-    received = sum(hop.received for hop in trace.hops)
-    facts = [
-        f"{sent} SYNs from {flow.source}:{flow.source_port} to {flow.destination}:"
-        f"{flow.destination_port} with TTL 1 to {len(trace.hops)}, {received} answered"
-    ]
-    if full := trace.confirmation:
-        facts.append(
-            f"{full.sent} SYNs with TTL {full.ttl}, {full.received} answered, "
-            f"within {trace.duration:.1f} s"
-        )
-    if trace.duplicates:
-        facts.append(f"{trace.duplicates} duplicate replies were not counted")
-    if rewriters := _rewriters(trace):
-        facts.append(rewriters)
-    return tuple(facts)
-
-
-def _rewriters(trace: Trace) -> str | None:
-    for hop in trace.hops:
-        for answer in hop.answers:
-            if answer.reply.rewritten:
-                fields = ", ".join(answer.reply.rewritten)
-                return f"from hop {hop.ttl} on, quoted probes differ in {fields}: address translation"
-    return None
-
-
-def reply_distance(reply_ttl: int | None) -> int | None:
-    """The hop at which the sender of a reply stands, if it came the way that the probe went.
-
-    From the reply's own TTL and the nearest customary initial value (64, 128, 255).
-    """
-    if reply_ttl is None:
-        return None
-    return next(initial for initial in _INITIAL_TTLS if initial >= reply_ttl) - reply_ttl + 1
-
-
-def answer_text(kind: ReplyKind) -> str:
-    """A reply's kind in the words of TCP."""
-    return {ReplyKind.SYN_ACK: "SYN-ACK", ReplyKind.RST: "RST", ReplyKind.ACK: "ACK"}.get(
-        kind, str(kind)
-    )
-
-
-def _destination(trace: Trace) -> str:
-    return f"{trace.flow.destination}:{trace.flow.destination_port}"
-
-
-def _range_text(suspects: tuple[int, int]) -> str:
-    first, last = suspects
-    if first == last:
-        return f"hop {first}"
-    return f"hop {first} or {last}" if first + 1 == last else f"one of the hops {first} to {last}"

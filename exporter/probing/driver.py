@@ -16,6 +16,8 @@ from exporter.model import Flow, Plan, ProbeError, StopReason, Trace
 from exporter.probing.engines import Engine
 from exporter.probing.tracer import Tracer
 
+#: So many probes may go at once before the rate holds: a dozen traces' windows.
+PROBE_BURST = 50
 #: Out of tokens, the driver waits for a few at once instead of waking up for each.
 REFILL_QUANTUM = 0.01
 
@@ -102,7 +104,9 @@ class Driver:
                 if run.failed is None:
                     raise
                 run.failed(error)
-        wakes = [run.wake if run.wake > now else now + REFILL_QUANTUM for run in self._runs.values()]
+        wakes = [
+            run.wake if run.wake > now else now + REFILL_QUANTUM for run in self._runs.values()
+        ]
         return min(wakes, default=None)
 
     def _serve(self, run: _Run, now: float) -> None:

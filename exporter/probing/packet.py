@@ -158,7 +158,7 @@ def decode_icmp(packet: bytes) -> IcmpError | Undecoded:
     return _decode_quote(packet, start, inet_ntoa(sender), reply_ttl, icmp_type, code)
 
 
-def _decode_quote(  # noqa: PLR0913  -- the outer header's fields, already read
+def _decode_quote(
     packet: bytes, icmp_at: int, sender: str, reply_ttl: int, icmp_type: int, code: int
 ) -> IcmpError | Undecoded:
     quote = icmp_at + _MINIMUM_ICMP
@@ -218,7 +218,7 @@ def decode_mpls(packet: bytes, icmp_at: int) -> tuple[MplsLabel, ...]:
     quoted = packet[icmp_at + 5] * 4 or 128
     at = icmp_at + _MINIMUM_ICMP + quoted
     size = len(packet)
-    if quoted < 128 or size < at + 4 or packet[at] >> 4 != 2:  # noqa: PLR2004  -- RFC 4884
+    if quoted < 128 or size < at + 4 or packet[at] >> 4 != 2:
         return ()
     unchecked = packet[at + 2 : at + 4] == b"\0\0" and packet[icmp_at + 5]
     if not unchecked and _checksum(packet[at:]) != 0:
