@@ -223,9 +223,9 @@ class Trace:
 
     @property
     def path(self) -> tuple[Hop, ...]:
-        """The hops up to the first one that ends the path, or to one past the last answer."""
-        end = next((hop.ttl for hop in self.hops if hop.is_end), self.last_answering_ttl + 1)
-        return self.hops[:end]
+        """The hops up to the destination, else to an ICMP error, else to one past the last answer."""
+        error = next((hop.ttl for hop in self.hops if hop.is_end), None)
+        return self.hops[: self.distance or error or self.last_answering_ttl + 1]
 
     @property
     def answers(self) -> tuple[Answer, ...]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.model import Flow, Plan, ProbeError, StopReason, Trace
+from exporter.model import Answer, Flow, Plan, ProbeError, StopReason, Trace
 from exporter.probing.engines import Engine
 from exporter.probing.tracer import Tracer
 
@@ -90,24 +90,43 @@ class Driver:
 
     def pump(self, now: float) -> float | None:
         """Do what is due; returns when to be called again, None when no trace runs."""
-        for flow, answer in self.engine.receive():
+        for flow, answer in self._arrived():
             if run := self._runs.get(flow):
-                run.tracer.answer(answer)
-                run.wake = min(run.wake, now)
+                self._guard(run, self._fold, answer, now)
         due = [run for run in self._runs.values() if run.wake <= now]
         # Whoever waits longest is served first, so that no trace starves the others.
         for run in sorted(due, key=lambda run: run.wake):
-            try:
-                self._serve(run, now)
-            except Exception as error:
-                self.cancel(run.flow)
-                if run.failed is None:
-                    raise
-                run.failed(error)
+            self._guard(run, self._serve, now)
         wakes = [
             run.wake if run.wake > now else now + REFILL_QUANTUM for run in self._runs.values()
         ]
         return min(wakes, default=None)
+
+    def _arrived(self) -> list[tuple[Flow, Answer]]:
+        try:
+            return list(self.engine.receive())
+        except Exception as error:  # noqa: BLE001  -- goes to every caller, who would wait for ever
+            for run in tuple(self._runs.values()):
+                self._fail(run, error)
+            return []
+
+    def _guard(self, run: _Run, step: Callable[..., None], *arguments: object) -> None:
+        """Do a step of one trace; a fault in it ends that trace alone."""
+        try:
+            step(run, *arguments)
+        except Exception as error:  # noqa: BLE001  -- goes to whoever awaits this trace
+            self._fail(run, error)
+
+    def _fail(self, run: _Run, error: Exception) -> None:
+        self.cancel(run.flow)
+        if run.failed is None:
+            raise error
+        run.failed(error)
+
+    @staticmethod
+    def _fold(run: _Run, answer: Answer, now: float) -> None:
+        run.tracer.answer(answer)
+        run.wake = min(run.wake, now)
 
     def _serve(self, run: _Run, now: float) -> None:
         tracer = run.tracer
@@ -179,7 +198,9 @@ class Prober:
             self._pump()
             return await result
         finally:
-            self._driver.cancel(flow)
+            # A finished trace's flow is released, and may be another trace's by now.
+            if result.cancelled() or not result.done():
+                self._driver.cancel(flow)
 
     def close(self) -> None:
         """Leave the loop and close the engine."""

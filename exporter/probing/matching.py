@@ -62,7 +62,8 @@ class Matcher:
         """Forget a flow; returns its count of duplicates."""
         state = self._ports.pop(flow.source_port)
         for sequence in state.sequences:
-            self._sequences.pop(sequence, None)
+            if self._sequences.get(sequence) is state:
+                del self._sequences[sequence]
         return state.duplicates
 
     def ports(self) -> tuple[int, ...]:
@@ -115,17 +116,19 @@ class Matcher:
         return self._first(state, probe, reply)
 
     def _find(self, error: IcmpError) -> tuple[FlowState, Probe, int] | None:
-        state = self._sequences.get(error.sequence)
-        if state:
+        by_port = self._ports.get(error.source_port)
+        # The port first: two flows' sequence numbers may coincide.
+        if by_port and error.sequence in by_port.sequences:
+            return by_port, by_port.sequences[error.sequence], error.sequence
+        if state := self._sequences.get(error.sequence):
             return state, state.sequences[error.sequence], error.sequence
-        state = self._ports.get(error.source_port)
-        if state is None or (error.destination, error.destination_port) != (
-            state.flow.destination,
-            state.flow.destination_port,
+        if by_port is None or (error.destination, error.destination_port) != (
+            by_port.flow.destination,
+            by_port.flow.destination_port,
         ):
             return None
-        by_id = state.ip_ids.get(error.ip_id)
-        return (state, *by_id) if by_id else None
+        by_id = by_port.ip_ids.get(error.ip_id)
+        return (by_port, *by_id) if by_id else None
 
     @staticmethod
     def _first(state: FlowState, probe: Probe, reply: Reply) -> tuple[Flow, Answer] | None:

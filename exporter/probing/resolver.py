@@ -53,7 +53,6 @@ class Resolver:
     def _begin(self, host: str, port: int) -> asyncio.Future[list[str]]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[str]] = loop.create_future()
-        self._pending[host, port] = future
 
         def settle(result: list[str] | Exception) -> None:
             self._pending.pop((host, port), None)
@@ -73,6 +72,8 @@ class Resolver:
                 loop.call_soon_threadsafe(settle, result)
 
         threading.Thread(target=work, name=f"lookup {host}", daemon=True).start()
+        # Last, for a thread that cannot be started must leave nothing to wait for.
+        self._pending[host, port] = future
         return future
 
 

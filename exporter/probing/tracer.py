@@ -5,8 +5,9 @@
    on without an answer, up to the plan's hop limit.
 2. `patience` is three times the longest round trip seen, between a floor and the plan's
    timeout: what nearer hops took justifies how long a farther one may take.
-3. The path ends at the lowest TTL that something other than a time-exceeded answered: the
-   destination over TCP, or an ICMP error. TTLs beyond it are not probed any more.
+3. The path ends at the lowest TTL that the destination answered over TCP or, as long as it has
+   answered none, that an ICMP error other than time-exceeded answered. TTLs beyond it are not
+   probed any more.
 4. Each TTL gets the plan's attempts, SPACING apart: three of them outlast the second that
    Linux takes to allow itself one more ICMP error (icmp_ratelimit), so that a rate-limited or
    a lossy hop is not taken for a silent one. Past SILENT_LIMIT unanswered hops beyond the
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 from exporter.model import (
     FULL_TTL,
@@ -54,6 +56,13 @@ CONFIRMATION_PATIENCE_FLOOR = 0.9
 SEND_RETRIES = 5
 SEND_RETRY_DELAY = 0.1
 DEADLINE = 30.0
+
+
+class _End(NamedTuple):
+    """Where an answer ends the path; the lesser one counts (rule 3)."""
+
+    only_icmp: bool
+    ttl: int
 
 
 class Tracer:
@@ -82,7 +91,7 @@ class Tracer:
         self._waiting_first = 0
         #: The farthest TTL that a router has answered.
         self._frontier = 0
-        self._end: int | None = None
+        self._end: _End | None = None
         self._reached = False
         self._confirming = False
         self._longest_rtt = 0.0
@@ -137,21 +146,18 @@ class Tracer:
             return
         if reply.kind is ReplyKind.TIME_EXCEEDED:
             self._advance_frontier(probe.ttl, reply.received_at)
-        elif self._end is None or probe.ttl < self._end:
-            self._end = probe.ttl
-            self._unpark(probe.ttl, reply.received_at)
-            if not self._reached:
-                self._confirm(reply.received_at)
+        else:
+            self._end_at(_End(reply.kind not in TCP_KINDS, probe.ttl), reply.received_at)
 
     def wake_at(self) -> float:
         """When to call `next_probe` again if no answer comes before."""
         wanted = [self._deadline]
         if self._queue:
             wanted.append(max(self._queue[0][0], self._not_before))
-        else:
-            wanted.append(self._settled_at())
         if self._may_stall():
             wanted.append(self._stall_at())
+        elif not self._queue:
+            wanted.append(self._settled_at())
         return min(wanted)
 
     # -- what came of it ---------------------------------------------------------------
@@ -182,8 +188,16 @@ class Tracer:
         elif now >= self._deadline:
             self.stop_reason = StopReason.DEADLINE
 
+    def _end_at(self, end: _End, now: float) -> None:
+        if self._end and self._end <= end:
+            return
+        self._end = end
+        self._unpark(end.ttl, now)
+        if not self._reached:
+            self._confirm(now)
+
     def _bound(self) -> int:
-        return self.plan.max_hops if self._end is None else self._end
+        return self._end.ttl if self._end else self.plan.max_hops
 
     def _wanted(self, ttl: int, attempt: int) -> bool:
         if ttl == FULL_TTL:
@@ -191,7 +205,7 @@ class Tracer:
             return not (self._reached or answered)
         if attempt > 1 and self._end is None and ttl > self._frontier + SILENT_LIMIT:
             return False
-        if attempt > 1 and ttl == self._end and not self._reached:
+        if attempt > 1 and self._end and ttl == self._end.ttl and not self._reached:
             return False
         return ttl <= self._bound()
 

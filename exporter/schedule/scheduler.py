@@ -62,7 +62,8 @@ class Scheduler:
                     await self._trace(target)
                 except Exception:
                     log.exception("internal error in the cycle of %r", target.name)
-            now = clock()
+            # A loop's timer may be early by the resolution of its clock.
+            now = max(tick, clock())
             for _ in range(cadence.missed(tick, now)):
                 self._skipped(target.name)
             tick = cadence.next_tick(now)

@@ -174,7 +174,9 @@ def serve_tornado(port: int) -> None:
 
 
 def serve_exporter(port: int) -> None:
-    """exporter.publish.web: Tornado's connections with a deadline for each exchange."""
+    """exporter.publish.server: Tornado's connections with a deadline for each exchange."""
+    server: Any = import_module("exporter.publish.server")
+    sockets: Any = import_module("exporter.publish.sockets")
     web: Any = import_module("exporter.publish.web")
     registry: Any = import_module("prometheus_client").CollectorRegistry()
     page = BODY.decode()
@@ -193,7 +195,7 @@ def serve_exporter(port: int) -> None:
         )
         # The body is a constant, as it is for the others: rendering is not compared here.
         web.EXACT["/metrics"] = web.EXACT["/"]
-        await web.start(site, web.listen("127.0.0.1", port), None)
+        await server.start(site, sockets.listen("127.0.0.1", port), None)
         await asyncio.Event().wait()
 
     asyncio.run(main())

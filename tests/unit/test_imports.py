@@ -41,6 +41,7 @@ RULES = {
     "exporter.publish.metrics": May("model store publish", "prometheus_client"),
     "exporter.publish.pages": May("model store publish", "tornado"),
     "exporter.publish.web": May("model store publish", "prometheus_client tornado"),
+    "exporter.publish.server": May("model store publish", "tornado"),
     "exporter.observer": May("model diagnosis"),
     "exporter.plan": May("model probing publish settings"),
     "exporter.privileges": May(),

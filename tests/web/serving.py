@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPMessage
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from exporter.publish import web
+from exporter.publish import server, sockets, web
 
 #: More than any answer takes; a test that waits longer has failed.
 PATIENCE = 10.0
@@ -57,12 +57,12 @@ class Loop:
     """An event loop in a thread of its own, with the server in it."""
 
     def __init__(self, site: web.Site, credentials: web.Credentials | None = None) -> None:
-        sockets = web.listen("127.0.0.1", 0)
-        self.port: int = sockets[0].getsockname()[1]
+        listening = sockets.listen("127.0.0.1", 0)
+        self.port: int = listening[0].getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        start = web.start(site, sockets, credentials)
+        start = server.start(site, listening, credentials)
         self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result(PATIENCE)
 
     def stop_server(self, patience: float = PATIENCE) -> None:

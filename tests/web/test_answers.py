@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from tornado.httputil import HTTPHeaders
 
-from exporter.publish import web
+from exporter.publish import server, web
 from tests.web.serving import PATIENCE, Content, ask, read_to_end, serving
 
 PATHS = (
@@ -402,4 +402,4 @@ def test_no_header_of_a_client_can_break_an_answer(accept: str, encoding: str) -
     request = web.Request("GET", "/metrics", headers)
     response = asyncio.run(web.respond(Content().site, None, request))
     assert response.status == 200
-    web._prepare(request, response)
+    server._prepare(request, response)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from exporter.publish import web
+from exporter.publish import server
 from tests.bench.web_servers import half_open, never_reading, open_at_server, trickling
 from tests.web.serving import PATIENCE, Content, ask, say, serving
 
@@ -83,7 +83,7 @@ def test_hostile_clients_delay_no_scrape_and_are_closed() -> None:
 
 def test_a_slow_but_steady_client_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is for one exchange: a kept-alive connection lives as long as it is used."""
-    monkeypatch.setattr(web, "EXCHANGE_SECONDS", 0.5)
+    monkeypatch.setattr(server, "EXCHANGE_SECONDS", 0.5)
     with (
         serving(Content().site) as port,
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client,
@@ -97,7 +97,7 @@ def test_a_slow_but_steady_client_is_served(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_crowd_beyond_the_bound_costs_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connections are bounded, the longest waiting goes first, newcomers are served."""
-    monkeypatch.setattr(web, "MAX_CONNECTIONS", 10)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 10)
     with serving(Content().site) as port:
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(30)]
         assert ask(port, "/-/healthy").status == 200
@@ -108,7 +108,7 @@ def test_a_crowd_beyond_the_bound_costs_the_oldest(monkeypatch: pytest.MonkeyPat
 
 def test_answers_that_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a number of unread answers the longest waiting goes: memory has a bound."""
-    monkeypatch.setattr(web, "MAX_UNREAD_ANSWERS", 3)
+    monkeypatch.setattr(server, "MAX_UNREAD_ANSWERS", 3)
     with serving(Content(page="x" * 10_000_000).site) as port:
         clients = []
         for _ in range(8):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.publish import web
+from exporter.publish import server
 from tests.web.serving import PATIENCE, Content, ask, read_to_end, say, serving
 
 #: What is said -> the status line's number, or None for a connection that just ends. The
@@ -118,14 +118,14 @@ def test_malformed_requests_do_not_flood_the_log(
     port: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hundreds of them leave one line without their words, at the level for information."""
-    monkeypatch.setattr(web._HUSH, "_quiet_until", 0.0)
+    monkeypatch.setattr(server._HUSH, "_quiet_until", 0.0)
     caplog.set_level(logging.DEBUG)
     for request in MALFORMED:
         for _ in range(10):
             say(port, request)
     written = [record for record in caplog.records if record.name != "asyncio"]
     assert [(record.name, record.levelno) for record in written] == [
-        ("exporter.publish.web", logging.INFO)
+        ("exporter.publish.server", logging.INFO)
     ]
     assert written[0].exc_info is None
     assert written[0].getMessage().startswith("malformed or broken-off requests")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from exporter.publish import web
+from exporter.publish import sockets
 from tests.web.serving import PATIENCE, Content, Loop
 
 # -- listening -------------------------------------------------------------------------
@@ -25,7 +25,7 @@ def port_of(sock: socket.socket) -> int:
 @pytest.mark.parametrize("client", ["127.0.0.1", "::1"])
 def test_no_address_means_both_families(client: str) -> None:
     """Without an address the port is open for IPv4 and IPv6."""
-    (sock,) = web.listen("", 0)
+    (sock,) = sockets.listen("", 0)
     with sock, socket.create_connection((client, port_of(sock)), timeout=PATIENCE):
         pass
 
@@ -35,7 +35,7 @@ def test_no_address_means_both_families(client: str) -> None:
 )
 def test_an_address_is_the_only_one(address: str, family: socket.AddressFamily) -> None:
     """With an address, that one alone is open."""
-    (sock,) = web.listen(address, 0)
+    (sock,) = sockets.listen(address, 0)
     with sock:
         assert (sock.family, sock.getsockname()[0]) == (family, address)
 
@@ -46,19 +46,19 @@ def test_a_port_in_use_is_named(address: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = port_of(other)
         with pytest.raises(OSError, match=f"port {port}: another program listens there already"):
-            web.listen(address, port)
+            sockets.listen(address, port)
 
 
 def test_a_foreign_address_is_named() -> None:
     """The error says that the address (of a documentation network) is not the host's."""
     with pytest.raises(OSError, match=r"192\.0\.2\.1 port 1: this host does not have"):
-        web.listen("192.0.2.1", 1)
+        sockets.listen("192.0.2.1", 1)
 
 
 def test_a_name_that_does_not_resolve_is_named() -> None:
     """The resolver's own words come after the address."""
     with pytest.raises(OSError, match=r"cannot listen on 999\.1\.1\.1 port 1: \w+"):
-        web.listen("999.1.1.1", 1)
+        sockets.listen("999.1.1.1", 1)
 
 
 def test_no_permission_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_no_permission_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "create_server", refuse)
     with pytest.raises(OSError, match="port 80: no permission; a port below 1024 needs root"):
-        web.listen("", 80)
+        sockets.listen("", 80)
 
 
 # -- socket activation -----------------------------------------------------------------
@@ -81,20 +81,20 @@ def test_no_permission_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_nothing_is_inherited_unless_it_is_for_us(environ: dict[str, str]) -> None:
     """No count, or another process's id: no sockets, and descriptor 3 stays untouched."""
-    assert web.inherited_sockets(environ) == []
+    assert sockets.inherited_sockets(environ) == []
 
 
 @pytest.mark.parametrize("count", ["x", "-1", "", "1e3", "99999999", "\u0661"])
 def test_a_count_that_is_none_is_named(count: str) -> None:
     """LISTEN_FDS that is no number is shown with what would be right."""
     with pytest.raises(OSError, match="it should be a number of descriptors, such as 1"):
-        web.inherited_sockets({"LISTEN_FDS": count})
+        sockets.inherited_sockets({"LISTEN_FDS": count})
 
 
 def run_with_descriptor_3(sock: socket.socket, code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process that has this socket as its descriptor 3, and nothing above."""
     with subprocess.Popen(
-        [sys.executable, "-c", f"import os\nfrom exporter.publish import web\n{code}"],
+        [sys.executable, "-c", f"import os\nfrom exporter.publish import sockets\n{code}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -107,7 +107,7 @@ def run_with_descriptor_3(sock: socket.socket, code: str) -> subprocess.Complete
 
 INHERIT = """
 try:
-    (sock,) = web.inherited_sockets({"LISTEN_FDS": "1"%s})
+    (sock,) = sockets.inherited_sockets({"LISTEN_FDS": "1"%s})
     print(sock.getsockname()[1], os.get_inheritable(3))
 except OSError as error:
     print(error)

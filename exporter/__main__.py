@@ -1,0 +1,213 @@
+"""The command line: serve (default), trace, check."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TypeVar
+
+from exporter import __version__, privileges
+from exporter.config import load, usage_text
+from exporter.diagnosis.zones import ZoneMap
+from exporter.model import (
+    BLOCKED_STATES,
+    EngineStatus,
+    Observation,
+    ProbeError,
+    State,
+    Target,
+)
+from exporter.observer import Probing, observe, refusing
+from exporter.probing import handshake
+from exporter.probing.driver import PROBE_BURST, Driver, Prober
+from exporter.probing.engines import Engine, choose
+from exporter.probing.resolver import Resolver
+from exporter.publish import objects, text
+from exporter.settings import ConfigurationError, Settings
+
+T = TypeVar("T")
+
+USAGE_ERROR = 2
+EXIT_STATUS = {
+    State.OPEN: 0,
+    State.CLOSED: 3,
+    State.INTERCEPTED: 1,
+    **dict.fromkeys(BLOCKED_STATES, 1),
+}
+UNKNOWN = 4
+INTERRUPTED = 130
+#: What `trace` does not take over from the environment: it traces what its argument names.
+ENDPOINT_VARIABLES = ("ENDPOINT", "ENDPOINT_TCP_PORT", "ENDPOINTS", "CONFIG_FILE")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except ConfigurationError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="egress-exporter",
+        description="Traces TCP egress paths and says where traffic stops, and who stops it. "
+        "The settings are environment variables; docs/configuration.md lists them.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers(title="commands", metavar="serve | trace | check")
+    commands.add_parser(
+        "serve", help="trace the configured targets and serve page and metrics (default)"
+    ).set_defaults(run=_serve)
+    trace = commands.add_parser(
+        "trace",
+        help="trace one endpoint now",
+        description="Trace HOST:PORT once. Exits with 0 open, 1 blocked or intercepted, "
+        "2 wrong usage or configuration, 3 closed, 4 unknown.",
+    )
+    trace.add_argument("endpoint", metavar="HOST:PORT")
+    trace.add_argument("--json", action="store_true", help="print one JSON object")
+    trace.add_argument("--engine", choices=("auto", "syn", "connect"), help="instead of ENGINE")
+    trace.add_argument(
+        "--platform", metavar="CIDR,...", help="the platform's networks, for PLATFORM_NETWORKS"
+    )
+    trace.set_defaults(run=_trace)
+    commands.add_parser(
+        "check", help="validate the configuration and print what it will do"
+    ).set_defaults(run=_check)
+    return parser
+
+
+def _configured(environ: Mapping[str, str]) -> Settings:
+    settings = load(environ)
+    if not settings.targets:
+        raise ConfigurationError(usage_text().splitlines())
+    return settings
+
+
+async def _with_probing(
+    settings: Settings,
+    engine: Engine | None,
+    status: EngineStatus,
+    use: Callable[[Probing], Coroutine[None, None, T]],
+) -> T:
+    """Run `use` with the engine on the running loop, paced as configured."""
+    prober = Prober(Driver(engine, settings.probes_per_second, PROBE_BURST)) if engine else None
+    try:
+        return await use(
+            Probing(
+                resolve=Resolver().resolve,
+                trace=prober.trace if prober else refusing(status.reason),
+                connect=handshake.connect if settings.connect_check else None,
+            )
+        )
+    finally:
+        if prober:
+            prober.close()
+
+
+def _open_engine(settings: Settings) -> tuple[Engine | None, EngineStatus]:
+    """The engine; none only with ENGINE=auto, where the program then measures what it can."""
+    engine, status = choose(settings.engine)
+    if engine is None and settings.engine != "auto":
+        raise ConfigurationError([f"ENGINE={settings.engine}: {status.reason}"])
+    return engine, status
+
+
+# -- serve -----------------------------------------------------------------------------
+
+
+def _serve(_options: argparse.Namespace) -> int:
+    # Only here: `trace` and `check` do without the web server's 30 MB.
+    from exporter.publish import log
+    from exporter.publish.sockets import inherited_sockets, listen
+    from exporter.service import Service
+
+    settings = _configured(os.environ)
+    engine, status = _open_engine(settings)
+    try:
+        sockets = inherited_sockets(os.environ) or listen(settings.listen_address, settings.port)
+    except OSError as error:
+        raise ConfigurationError([str(error)]) from error
+    # What needs privileges is open. Before the first thread, which would keep them.
+    privileges.drop()
+    stats = log.configure(settings.log_format, sys.stdout)
+
+    async def run(probing: Probing) -> None:
+        await Service(settings, lambda: load(os.environ), probing, status, stats).run(sockets)
+
+    asyncio.run(_with_probing(settings, engine, status, run))
+    return 0
+
+
+# -- trace -----------------------------------------------------------------------------
+
+
+def _trace(options: argparse.Namespace) -> int:
+    environ = {key: value for key, value in os.environ.items() if key not in ENDPOINT_VARIABLES}
+    environ["ENDPOINTS"] = options.endpoint
+    if options.engine:
+        environ["ENGINE"] = options.engine
+    if options.platform:
+        environ["PLATFORM_NETWORKS"] = options.platform
+    settings = load(environ)
+    if len(settings.targets) != 1:
+        raise ConfigurationError([f"{options.endpoint!r} should be one HOST:PORT"])
+    engine, status = choose(settings.engine)
+    if engine is None:
+        raise ConfigurationError([f"ENGINE={settings.engine}: {status.reason}"])
+
+    async def run(probing: Probing) -> Observation:
+        return await observe(settings.targets[0], probing, ZoneMap(settings.platform_networks))
+
+    observation = asyncio.run(_with_probing(settings, engine, status, run))
+    if options.json:
+        print(objects.to_json(objects.observation_object(observation), indent=1))
+    else:
+        print(text.render_trace(observation))
+    return EXIT_STATUS.get(observation.verdict.state, UNKNOWN)
+
+
+# -- check -----------------------------------------------------------------------------
+
+
+def _check(_options: argparse.Namespace) -> int:
+    from exporter.plan import describe
+
+    settings = _configured(os.environ)
+    engine, status = _open_engine(settings)
+    if engine:
+        engine.close()
+    print(describe(settings, status, asyncio.run(_resolve_all(settings))))
+    return 0
+
+
+async def _resolve_all(settings: Settings) -> dict[str, str]:
+    """Target name -> its addresses, or why there are none."""
+    resolver = Resolver()
+
+    async def resolve(target: Target) -> str:
+        try:
+            return ", ".join(await resolver.resolve(target.host, target.port))
+        except ProbeError as error:
+            return error.failure.message
+
+    found = await asyncio.gather(*(resolve(target) for target in settings.targets))
+    return {t.name: addresses for t, addresses in zip(settings.targets, found, strict=True)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

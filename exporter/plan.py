@@ -1,0 +1,87 @@
+"""What `check` prints: what the configuration will make the program do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from exporter import __version__
+from exporter.model import EngineStatus, Target
+from exporter.probing.tracer import CONFIRMATIONS, WINDOW
+from exporter.publish.metrics import series_of_program, series_of_target
+from exporter.publish.text import host_port, printable
+from exporter.settings import Settings
+
+#: A path of ordinary length, for the estimates.
+TYPICAL_HOPS = 12
+
+
+def describe(settings: Settings, engine: EngineStatus, addresses: Mapping[str, str]) -> str:
+    """The plan as text; `addresses` maps a target's name to what its host resolves to."""
+    return "\n".join(
+        [
+            f"egress-exporter {__version__}",
+            f"engine: {engine.name} ({engine.reason})",
+            f"listens on: {settings.listen_address or 'all addresses'}, port {settings.port}, "
+            + ("with" if settings.basic_auth_username else "without")
+            + " basic authentication",
+            f"platform networks: {_networks(settings)}",
+            (
+                f"pace: at most {settings.max_concurrent_traces} traces at once and "
+                f"{settings.probes_per_second} probes a second"
+            ),
+            f"plain connects: {'one with each trace' if settings.connect_check else 'off'}",
+            "",
+            *_targets(settings.targets, addresses),
+            "",
+            (
+                f"probes a minute: about {_probes(settings, _typical):.0f} with all targets open "
+                f"{TYPICAL_HOPS} hops away, at most {_probes(settings, _most):.0f}"
+            ),
+            (
+                f"series: about {_series(settings, TYPICAL_HOPS)} at {TYPICAL_HOPS} hops, at most "
+                f"{_series(settings, max(t.plan.max_hops for t in settings.targets))}"
+            ),
+        ]
+    )
+
+
+def _networks(settings: Settings) -> str:
+    if not settings.platform_networks:
+        return "none, so nothing can be called platform or external (set PLATFORM_NETWORKS)"
+    return ", ".join(str(network) for network in settings.platform_networks)
+
+
+def _targets(targets: tuple[Target, ...], addresses: Mapping[str, str]) -> list[str]:
+    rows = [("target", "endpoint", "every", "attempts", "hops", "addresses")]
+    rows += [
+        (
+            printable(target.name),
+            host_port(target),
+            f"{target.interval:g} s",
+            str(target.plan.attempts),
+            str(target.plan.max_hops),
+            printable(addresses[target.name]),
+        )
+        for target in targets
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _typical(target: Target) -> int:
+    return TYPICAL_HOPS * target.plan.attempts + WINDOW
+
+
+def _most(target: Target) -> int:
+    return target.plan.max_hops * target.plan.attempts + CONFIRMATIONS
+
+
+def _probes(settings: Settings, of_trace: Callable[[Target], int]) -> float:
+    wanted = sum(of_trace(target) * 60 / target.interval for target in settings.targets)
+    return min(wanted, settings.probes_per_second * 60)
+
+
+def _series(settings: Settings, hops: int) -> int:
+    return series_of_program() + len(settings.targets) * series_of_target(hops)

@@ -1,0 +1,189 @@
+"""An observation as the JSON object that `trace --json`, the API and the JSON log share.
+
+Its keys are a promise to scripts: add to them freely, rename none. Text stands in it as it
+is; `to_json` escapes everything that is not plain ASCII.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from exporter.model import (
+    Answer,
+    Handshake,
+    Hop,
+    MplsLabel,
+    Observation,
+    Reply,
+    ReplyKind,
+    Target,
+    Trace,
+    Verdict,
+)
+from exporter.publish.text import timestamp
+from exporter.store import Record, Store
+
+
+def to_json(value: Mapping[str, object], indent: int | None = None) -> str:
+    """JSON in ASCII: control characters, ESC and direction marks are escaped, too."""
+    return json.dumps(value, indent=indent)
+
+
+def observation_object(observation: Observation) -> dict[str, object]:
+    """One observation; `hops` holds every probed hop, [] when there was no trace."""
+    trace = observation.trace
+    return {
+        **_target_object(observation.target),
+        "address": observation.address,
+        "source": trace and trace.flow.source,
+        "engine": trace and trace.engine,
+        "started_at": timestamp(observation.started_at),
+        "duration_seconds": round(observation.duration, 6),
+        "stop_reason": trace and trace.stop_reason.value,
+        "hops": [_hop_object(observation, hop) for hop in trace.hops] if trace else [],
+        "confirmation": _confirmation_object(observation, trace),
+        "connect": _connect_object(observation.handshake),
+        "failure": _failure_object(observation),
+        "verdict": _verdict_object(observation.verdict),
+    }
+
+
+def record_object(record: Record) -> dict[str, object]:
+    """The latest observation, and beside it what the record remembers."""
+    return {
+        **_latest_object(record),
+        "last_good": observation_object(record.last_good) if record.last_good else None,
+        "first_bad": observation_object(record.first_bad) if record.first_bad else None,
+    }
+
+
+def targets_object(store: Store) -> dict[str, object]:
+    """The latest observation of every target, in the order of the configuration."""
+    return {"targets": [_latest_object(record) for record in store]}
+
+
+def _latest_object(record: Record) -> dict[str, object]:
+    """The latest observation, or the same keys without values before the first one."""
+    latest = record.latest
+    return {
+        **(observation_object(latest) if latest else _waiting_object(record.target)),
+        "state_since": timestamp(record.state_since) if latest else None,
+    }
+
+
+def _waiting_object(target: Target) -> dict[str, object]:
+    return {
+        **_target_object(target),
+        "address": None,
+        "source": None,
+        "engine": None,
+        "started_at": None,
+        "duration_seconds": None,
+        "stop_reason": None,
+        "hops": [],
+        "confirmation": None,
+        "connect": None,
+        "failure": None,
+        "verdict": None,
+    }
+
+
+def _target_object(target: Target) -> dict[str, object]:
+    return {
+        "target": target.name,
+        "host": target.host,
+        "port": target.port,
+        "labels": dict(target.labels),
+    }
+
+
+def _hop_object(observation: Observation, hop: Hop) -> dict[str, object]:
+    return {
+        "hop": hop.ttl,
+        "sent": hop.sent,
+        "received": hop.received,
+        "responders": _responder_objects(observation, hop),
+    }
+
+
+def _confirmation_object(observation: Observation, trace: Trace | None) -> dict[str, object] | None:
+    """The SYNs that were meant to arrive; `ttl` is what they were sent with."""
+    if trace is None or trace.confirmation is None:
+        return None
+    hop = trace.confirmation
+    return {
+        "ttl": hop.ttl,
+        "sent": hop.sent,
+        "received": hop.received,
+        "responders": _responder_objects(observation, hop),
+    }
+
+
+def _responder_objects(observation: Observation, hop: Hop) -> list[dict[str, object]]:
+    """One for each address, kind of reply and ICMP code, round-trip times by attempt."""
+    groups: dict[tuple[str, ReplyKind, tuple[int, int] | None], list[Answer]] = {}
+    for answer in sorted(hop.answers, key=lambda answer: answer.probe.attempt):
+        reply = answer.reply
+        groups.setdefault((reply.address, reply.kind, reply.icmp), []).append(answer)
+    return [_responder_object(observation, answers) for answers in groups.values()]
+
+
+def _responder_object(observation: Observation, answers: list[Answer]) -> dict[str, object]:
+    replies = [answer.reply for answer in answers]
+    first = replies[0]
+    return {
+        "address": first.address,
+        "name": None,
+        "zone": observation.zone_of(first.address).value,
+        "reply": first.kind.value,
+        "icmp": first.icmp and list(first.icmp),
+        "rtt_seconds": [round(answer.rtt, 6) for answer in answers],
+        "reply_ttl": first.ttl,
+        "mpls": [_mpls_object(label) for label in _label_stack(replies)],
+        "rewritten": sorted({field for reply in replies for field in reply.rewritten}),
+    }
+
+
+def _label_stack(replies: list[Reply]) -> tuple[MplsLabel, ...]:
+    """The first label stack that a reply of the responder showed."""
+    return next((reply.mpls for reply in replies if reply.mpls), ())
+
+
+def _mpls_object(label: MplsLabel) -> dict[str, object]:
+    return {
+        "label": label.label,
+        "traffic_class": label.traffic_class,
+        "bottom": label.bottom,
+        "ttl": label.ttl,
+    }
+
+
+def _connect_object(handshake: Handshake | None) -> dict[str, object] | None:
+    if handshake is None:
+        return None
+    return {
+        "success": handshake.success,
+        "duration_seconds": round(handshake.duration, 6),
+        "error": handshake.error,
+    }
+
+
+def _failure_object(observation: Observation) -> dict[str, object] | None:
+    trace = observation.trace
+    failure = observation.failure or (trace.failure if trace else None)
+    return {"reason": failure.reason.value, "message": failure.message} if failure else None
+
+
+def _verdict_object(verdict: Verdict) -> dict[str, object]:
+    return {
+        "state": verdict.state.value,
+        "last_reachable_hop": verdict.last_reachable_hop,
+        "blocked_at_hop": verdict.blocked_at_hop,
+        "suspect_hops": verdict.suspect_hops and list(verdict.suspect_hops),
+        "blocked_by": verdict.blocked_by,
+        "location": verdict.location.value,
+        "confidence": verdict.confidence.value,
+        "reason": verdict.reason,
+        "evidence": list(verdict.evidence),
+    }

@@ -1,0 +1,292 @@
+"""An observation as text: for the log, the page's <pre>, the terminal and evidence files.
+
+The shape is the one that tcptraceroute's users know: a line a hop, the address where it
+changes, a round-trip time or `*` for each attempt, in the order in which they were sent.
+What the old tools leave out stands beside it in brackets (what answered, which zone) and on
+indented lines below it (MPLS labels, rewritten fields).
+
+Everything from outside passes through `printable`: names, addresses, error messages. So a
+line of this text is one line on any terminal and in any log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from exporter.model import (
+    REACHED_STATES,
+    Answer,
+    Handshake,
+    Hop,
+    MplsLabel,
+    Observation,
+    Reply,
+    ReplyKind,
+    StopReason,
+    Target,
+    Trace,
+    Verdict,
+    Zone,
+)
+
+#: The longest summary line, in characters.
+SUMMARY_LENGTH = 200
+#: So much of a name may stand in the summary line; what matters more must fit behind it.
+SUMMARY_NAME_LENGTH = 60
+
+#: What an ICMP error says: traceroute's mark for it, where it has one, and its words.
+ICMP_WORDS = {
+    # RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7.1
+    (3, 0): "!N network unreachable",
+    (3, 1): "!H host unreachable",
+    (3, 2): "!P protocol unreachable",
+    (3, 3): "port unreachable",
+    (3, 4): "!F fragmentation needed",
+    (3, 5): "!S source route failed",
+    (3, 6): "!U network unknown",
+    (3, 7): "!W host unknown",
+    (3, 8): "!I source host isolated",
+    (3, 9): "!A network prohibited",
+    (3, 10): "!Z host prohibited",
+    (3, 11): "!Q network unreachable for this type of service",
+    (3, 12): "!T host unreachable for this type of service",
+    (3, 13): "!X administratively prohibited",
+    (3, 14): "!V host precedence violation",
+    (3, 15): "!C precedence cutoff",
+    # RFC 4443 section 3.1
+    (1, 0): "!N no route",
+    (1, 1): "!X administratively prohibited",
+    (1, 2): "!S beyond the scope of the source address",
+    (1, 3): "!H address unreachable",
+    (1, 4): "port unreachable",
+    (1, 5): "!X source address failed the policy",
+    (1, 6): "!X route says reject",
+}
+
+#: What stands in brackets behind the address of an end point.
+TCP_WORDS = {
+    ReplyKind.SYN_ACK: "open",
+    ReplyKind.RST: "closed",
+    ReplyKind.ACK: "answers with ACK",
+}
+
+STOP_WORDS = {
+    StopReason.DESTINATION: "the destination answered",
+    StopReason.ICMP_ERROR: "a device said that the traffic goes no further",
+    StopReason.SILENCE: "nothing answered past a hop",
+    StopReason.HOP_LIMIT: "routers answered up to the last TTL",
+    StopReason.SEND_FAILED: "the host refused to send",
+    StopReason.DEADLINE: "the trace ran out of its time",
+}
+
+
+def printable(text: str) -> str:
+    r"""Show what could move a cursor, break a line or hide itself as \x1b, \n, \u202e.
+
+    The one gate for text from outside. It also takes away lone surrogates, which no UTF-8
+    encoder accepts.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def shorten(text: str, length: int) -> str:
+    """At most `length` characters of a text; dots stand for the rest."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC, with milliseconds and Z."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def host_port(target: Target) -> str:
+    """The target as `host:port`; an IPv6 address stands in brackets."""
+    host = printable(target.host)
+    return f"[{host}]:{target.port}" if ":" in host else f"{host}:{target.port}"
+
+
+def where(verdict: Verdict) -> str:
+    """How far the traffic gets and who stops it, in one clause."""
+    if verdict.state in REACHED_STATES:
+        return f"reached at hop {verdict.last_reachable_hop}"
+    if not verdict.blocked_at_hop:
+        return f"last reachable hop {verdict.last_reachable_hop}"
+    parts = [f"blocked at hop {verdict.blocked_at_hop}"]
+    if verdict.blocked_by:
+        parts.append(f"by {printable(verdict.blocked_by)}")
+    if verdict.suspect_hops and verdict.suspect_hops[0] != verdict.suspect_hops[1]:
+        parts.append("suspect hops {}-{}".format(*verdict.suspect_hops))
+    parts.append(f"location {verdict.location}")
+    return ", ".join(parts)
+
+
+def summary_line(observation: Observation) -> str:
+    """The key facts in one line of at most `SUMMARY_LENGTH` characters."""
+    verdict = observation.verdict
+    name = shorten(printable(observation.target.name), SUMMARY_NAME_LENGTH)
+    endpoint = shorten(_endpoint(observation), SUMMARY_NAME_LENGTH)
+    return shorten(
+        f"{name}: {verdict.state}, {where(verdict)}, confidence {verdict.confidence}, "
+        f"{endpoint}, {observation.duration:.1f} s",
+        SUMMARY_LENGTH,
+    )
+
+
+def render_trace(observation: Observation) -> str:
+    """The raw trace and the verdict, lines separated by newlines, none at the end."""
+    return "\n".join((*trace_lines(observation), *verdict_lines(observation.verdict)))
+
+
+def trace_lines(observation: Observation) -> Iterator[str]:
+    """What was sent and received."""
+    trace = observation.trace
+    yield _header(observation)
+    if trace:
+        yield from _hop_lines(observation, trace)
+        yield from _end_lines(observation, trace)
+    if (failure := observation.failure) and not (trace and trace.failure):
+        yield f"no usable trace, {failure.reason}: {printable(failure.message)}"
+    if observation.handshake:
+        yield _handshake_line(observation.handshake)
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """What it means: the facts, the sentence and what it rests on."""
+    yield f"verdict: {verdict.state}, {where(verdict)}, confidence {verdict.confidence}"
+    yield f"  {printable(verdict.reason)}"
+    yield from (f"  - {printable(line)}" for line in verdict.evidence)
+
+
+def _endpoint(observation: Observation) -> str:
+    """`host:port`, and the address where the host is a name."""
+    endpoint = host_port(observation.target)
+    if observation.address and observation.address != observation.target.host:
+        endpoint += f" ({printable(observation.address)})"
+    return endpoint
+
+
+def _header(observation: Observation) -> str:
+    name, endpoint = printable(observation.target.name), _endpoint(observation)
+    title = endpoint if name == endpoint else f"{name}: {endpoint}"
+    if trace := observation.trace:
+        title += f" from {printable(trace.flow.source)}, engine {printable(trace.engine)}"
+    return f"{title}, {timestamp(observation.started_at)}"
+
+
+def _hop_lines(observation: Observation, trace: Trace) -> Iterator[str]:
+    """The path; past its end only what says something else than the end did."""
+    path = trace.path
+    if path and path[-1].is_end:
+        known = _responses(path[-1])
+        rest = (hop for hop in trace.hops[len(path) :] if not _responses(hop) <= known)
+        for hop in (*path, *rest):
+            yield from _lines_of_hop(observation, hop)
+    else:
+        answered = trace.last_answering_ttl
+        for hop in trace.hops[:answered]:
+            yield from _lines_of_hop(observation, hop)
+        if silent := trace.hops[answered:]:
+            yield _silent_line(silent)
+
+
+def _responses(hop: Hop) -> set[tuple[str, ReplyKind, tuple[int, int] | None]]:
+    return {_response(answer.reply) for answer in hop.answers}
+
+
+def _response(reply: Reply) -> tuple[str, ReplyKind, tuple[int, int] | None]:
+    """What tells two responders apart; round-trip times of equal ones share a line."""
+    return reply.address, reply.kind, reply.icmp
+
+
+def _silent_line(hops: tuple[Hop, ...]) -> str:
+    first, last = hops[0], hops[-1]
+    number = f"{first.ttl:2}" if first is last else f"{first.ttl:2}-{last.ttl}"
+    return f"{number} {' *' * first.sent}  no answer"
+
+
+def _lines_of_hop(observation: Observation, hop: Hop) -> Iterator[str]:
+    lines = _attempts(observation, hop)
+    yield f"{hop.ttl:2} {lines[0]}"
+    yield from (f"   {line}" for line in lines[1:])
+    yield from _notes(answer.reply for answer in hop.answers)
+
+
+def _attempts(observation: Observation, hop: Hop) -> list[str]:
+    """The attempts in order; a further responder begins a further line."""
+    answers = {answer.probe.attempt: answer for answer in hop.answers}
+    lines = [""]
+    shown = None
+    for attempt in range(1, max((hop.sent, *answers)) + 1):
+        answer = answers.get(attempt)
+        if answer is None:
+            lines[-1] += " *"
+            continue
+        response = _response(answer.reply)
+        if response != shown:
+            if shown:
+                lines.append("")
+            lines[-1] += f" {_responder(observation, answer)}"
+            shown = response
+        lines[-1] += f"  {answer.rtt * 1000:.3f} ms"
+    return lines
+
+
+def _responder(observation: Observation, answer: Answer) -> str:
+    """The address and, in brackets, what it said and where it stands."""
+    reply = answer.reply
+    zone = observation.zone_of(reply.address)
+    tags = (_saying(reply), "" if zone is Zone.UNKNOWN else zone)
+    return " ".join((printable(reply.address), *(f"[{tag}]" for tag in tags if tag)))
+
+
+def _saying(reply: Reply) -> str:
+    if reply.kind is ReplyKind.TIME_EXCEEDED:
+        return ""
+    if reply.icmp is None:
+        return TCP_WORDS.get(reply.kind, reply.kind.value)
+    number = "ICMP {}/{}".format(*reply.icmp)
+    words = ICMP_WORDS.get(reply.icmp)
+    return f"{words}, {number}" if words else number
+
+
+def _notes(replies: Iterable[Reply]) -> Iterator[str]:
+    """What the replies tell beside address and time, each thing once."""
+    notes: dict[str, None] = {}
+    for reply in replies:
+        if reply.mpls:
+            notes[f"MPLS {' / '.join(map(_mpls, reply.mpls))}"] = None
+        if reply.rewritten:
+            notes[f"rewritten on the way: {printable(', '.join(reply.rewritten))}"] = None
+    return (f"    {note}" for note in notes)
+
+
+def _mpls(label: MplsLabel) -> str:
+    return f"label {label.label} class {label.traffic_class} ttl {label.ttl}"
+
+
+def _end_lines(observation: Observation, trace: Trace) -> Iterator[str]:
+    if trace.confirmation:
+        yield _confirmation_line(observation, trace.confirmation)
+    duplicates = f", {trace.duplicates} duplicate replies" if trace.duplicates else ""
+    error = f": {printable(trace.failure.message)}" if trace.failure else ""
+    yield (
+        f"stopped after {trace.duration:.3f} s: {STOP_WORDS[trace.stop_reason]}{error}{duplicates}"
+    )
+
+
+def _confirmation_line(observation: Observation, hop: Hop) -> str:
+    number = "1 SYN" if hop.sent == 1 else f"{hop.sent} SYNs"
+    return f"confirmation, {number} with TTL {hop.ttl}:{''.join(_attempts(observation, hop))}"
+
+
+def _handshake_line(handshake: Handshake) -> str:
+    if handshake.success:
+        return f"connect(): succeeded in {handshake.duration * 1000:.3f} ms"
+    error = printable(handshake.error or "no reason given")
+    return f"connect(): failed after {handshake.duration:.3f} s: {error}"

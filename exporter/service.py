@@ -1,0 +1,132 @@
+"""`serve`: the parts put together and kept running until a signal ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from exporter import __version__
+from exporter.diagnosis.zones import ZoneMap
+from exporter.model import EngineStatus, ReloadStatus, Target
+from exporter.observer import Probing, observe
+from exporter.publish import objects
+from exporter.publish.log import LogStats, TraceLog
+from exporter.publish.metrics import registry
+from exporter.publish.pages import Pages
+from exporter.publish.server import start
+from exporter.publish.web import Credentials, Site
+from exporter.schedule.scheduler import Scheduler
+from exporter.settings import ConfigurationError, Settings
+from exporter.store import Store
+
+log = logging.getLogger(__name__)
+
+#: A reload changes these; every other setting needs a restart.
+RELOADABLE = ("targets", "platform_networks")
+
+LoadSettings = Callable[[], Settings]
+
+
+class Service:
+    """Everything that runs; made inside the running loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: LoadSettings,
+        probing: Probing,
+        engine: EngineStatus,
+        log_stats: LogStats,
+    ) -> None:
+        now = time.time()
+        self._settings = settings
+        self._load = load
+        self._zones = ZoneMap(settings.platform_networks)
+        self._store = Store(engine, settings.source, ReloadStatus(successful=True, at=now), now)
+        self._probing = probing
+        self._trace_log = TraceLog(settings.log_traces, log_stats)
+        self._scheduler = Scheduler(self._cycle, self._store.skip, settings.max_concurrent_traces)
+        pages = Pages(self._store, __version__)
+        self._site = Site(
+            index=lambda: pages.index(time.time()),
+            target=lambda name: pages.target(name, time.time()),
+            api_targets=lambda: objects.targets_object(self._store),
+            api_target=self._api_target,
+            registry=registry(self._store, log_stats),
+            ready=lambda: any(record.latest for record in self._store),
+            reload=self.reload,
+        )
+
+    async def run(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        reloads: set[asyncio.Task[str | None]] = set()
+        loop.add_signal_handler(
+            signal.SIGHUP, lambda: reloads.add(asyncio.create_task(self.reload()))
+        )
+        server = await start(self._site, sockets, self._credentials())
+        self._configure()
+        log.info("ready: %d targets, engine %s", len(self._store), self._store.engine.name)
+        await stop.wait()
+        log.info("stopping")
+        await self._scheduler.stop()
+        await server.stop()
+
+    async def reload(self) -> str | None:
+        """Read the configuration anew; a bad one leaves the running one, and is returned."""
+        try:
+            settings = self._load()
+        except ConfigurationError as error:
+            return self._stay(error.problems)
+        if not settings.targets:
+            return self._stay(("no target is configured any more",))
+        kept = replace(settings, **{name: getattr(self._settings, name) for name in RELOADABLE})
+        if kept != self._settings:
+            log.warning(
+                "reloaded %s; the other settings that changed take effect after a restart",
+                " and ".join(RELOADABLE),
+            )
+        self._settings = replace(
+            self._settings, **{name: getattr(settings, name) for name in RELOADABLE}
+        )
+        self._configure()
+        self._store.reload = ReloadStatus(successful=True, at=time.time())
+        log.info("configuration reloaded: %d targets", len(self._store))
+        return None
+
+    def _stay(self, problems: Sequence[str]) -> str:
+        """Keep the running configuration, and say why everywhere."""
+        text = "; ".join(problems)
+        self._store.reload = replace(self._store.reload, successful=False, message=text)
+        log.warning("the configuration was not reloaded, the old one stays: %s", text)
+        return "\n".join(problems)
+
+    def _configure(self) -> None:
+        self._zones = ZoneMap(self._settings.platform_networks)
+        self._store.configure(self._settings.targets)
+        self._scheduler.configure(self._settings.targets)
+
+    async def _cycle(self, target: Target) -> None:
+        record = self._store.get(target.name)
+        if record is None:
+            return
+        observation = await observe(
+            target, self._probing, self._zones, record.latest, record.last_good
+        )
+        self._trace_log.write(observation, self._store.add(observation))
+
+    def _api_target(self, name: str) -> object | None:
+        record = self._store.get(name)
+        return None if record is None else objects.record_object(record)
+
+    def _credentials(self) -> Credentials | None:
+        user, password = self._settings.basic_auth_username, self._settings.basic_auth_password
+        return Credentials(user, password) if user and password else None
