@@ -223,7 +223,7 @@ class Trace:
 
     @property
     def path(self) -> tuple[Hop, ...]:
-        """The hops up to the destination, else to an ICMP error, else to one past the last answer."""
+        """The hops up to the destination, an ICMP error, or one past the last answer."""
         error = next((hop.ttl for hop in self.hops if hop.is_end), None)
         return self.hops[: self.distance or error or self.last_answering_ttl + 1]
 

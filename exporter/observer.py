@@ -22,6 +22,8 @@ from exporter.model import (
     ProbeError,
     Target,
     Trace,
+    Verdict,
+    Zone,
 )
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 #: The plain connect goes first: a rejecting router may send six ICMP errors at once and then one
 #: a second, and the application's view must not wait for what the trace uses up.
 HEAD_START = 0.1
+
+INTERNAL_ERROR = "internal error while tracing %r"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,16 @@ def refusing(reason: str) -> Callable[[str, int, Plan, int], Awaitable[Trace]]:
     return trace
 
 
+@dataclass(slots=True)
+class _Cycle:
+    """What has come of a cycle so far."""
+
+    address: str | None = None
+    trace: Trace | None = None
+    handshake: Handshake | None = None
+    failure: Failure | None = None
+
+
 async def observe(
     target: Target,
     probing: Probing,
@@ -64,47 +78,72 @@ async def observe(
     `latest` keeps address and flow stable from trace to trace, `last_good` narrows suspects.
     """
     started_at, began = time.time(), time.monotonic()
-    address: str | None = None
-    trace: Trace | None = None
-    handshake: Handshake | None = None
-    failure: Failure | None = None
-    connecting: asyncio.Task[Handshake | None] | None = None
+    cycle = _Cycle()
     try:
-        before = latest.trace.flow if latest and latest.trace else None
-        addresses = await probing.resolve(target.host, target.port)
-        # Of several addresses the one traced before, as long as the name still has it:
-        # otherwise a rotating answer would look like a path that changes.
-        address = before.destination if before and before.destination in addresses else addresses[0]
-        same_flow = before.source_port if before and before.destination == address else 0
-        connecting = asyncio.create_task(_connect(probing, address, target.port))
-        await asyncio.wait((connecting,), timeout=HEAD_START)
-        try:
-            trace = await probing.trace(address, target.port, target.plan, same_flow)
-            failure = trace.failure
-        except ProbeError as error:
-            # Even without a trace, the application's view is worth having.
-            failure = error.failure
-        handshake = await connecting
+        await _run(cycle, target, probing, latest)
     except ProbeError as error:
-        failure = error.failure
+        cycle.failure = error.failure
     except Exception as error:
-        log.exception("internal error while tracing %r", target.name)
-        failure = Failure(FailureReason.INTERNAL, f"internal error ({type(error).__name__})")
-    finally:
-        if connecting:
-            connecting.cancel()
-    good = last_good.trace if last_good else None
+        log.exception(INTERNAL_ERROR, target.name)
+        cycle.failure = _internal(error)
+    verdict, seen = _judge(cycle, target, zones, last_good)
     return Observation(
         target=target,
         started_at=started_at,
         duration=time.monotonic() - began,
-        verdict=judge(trace, zones=zones, failure=failure, handshake=handshake, last_good=good),
-        address=address,
-        trace=trace,
-        handshake=handshake,
-        failure=failure,
-        zones=zones.zones_of(trace) if trace else {},
+        verdict=verdict,
+        address=cycle.address,
+        trace=cycle.trace,
+        handshake=cycle.handshake,
+        failure=cycle.failure,
+        zones=seen,
     )
+
+
+async def _run(cycle: _Cycle, target: Target, probing: Probing, latest: Observation | None) -> None:
+    before = latest.trace.flow if latest and latest.trace else None
+    addresses = await probing.resolve(target.host, target.port)
+    # Of several addresses the one traced before, as long as the name still has it:
+    # otherwise a rotating answer would look like a path that changes.
+    stay = before is not None and before.destination in addresses
+    address = before.destination if before and stay else addresses[0]
+    same_flow = before.source_port if before and stay else 0
+    cycle.address = address
+    connecting = asyncio.create_task(_connect(probing, address, target.port))
+    try:
+        await asyncio.wait((connecting,), timeout=HEAD_START)
+        try:
+            cycle.trace = await probing.trace(address, target.port, target.plan, same_flow)
+            cycle.failure = cycle.trace.failure
+        except ProbeError as error:
+            # Even without a trace, the application's view is worth having.
+            cycle.failure = error.failure
+        cycle.handshake = await connecting
+    finally:
+        connecting.cancel()
+
+
+def _judge(
+    cycle: _Cycle, target: Target, zones: ZoneMap, last_good: Observation | None
+) -> tuple[Verdict, dict[str, Zone]]:
+    good = last_good.trace if last_good else None
+    try:
+        verdict = judge(
+            cycle.trace,
+            zones=zones,
+            failure=cycle.failure,
+            handshake=cycle.handshake,
+            last_good=good,
+        )
+        return verdict, zones.zones_of(cycle.trace) if cycle.trace else {}
+    except Exception as error:
+        log.exception(INTERNAL_ERROR, target.name)
+        cycle.failure = _internal(error)
+        return judge(None, zones=zones, failure=cycle.failure), {}
+
+
+def _internal(error: Exception) -> Failure:
+    return Failure(FailureReason.INTERNAL, f"internal error ({type(error).__name__})")
 
 
 async def _connect(probing: Probing, address: str, port: int) -> Handshake | None:

@@ -23,7 +23,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter.diagnosis.placing import Device, locate, next_seen, reply_distance
+from exporter.diagnosis.placing import (
+    TOLERATED_LOSS,
+    Device,
+    locate,
+    loss_of,
+    next_seen,
+    reply_distance,
+)
 from exporter.diagnosis.words import (
     WHERE,
     answer_text,
@@ -41,7 +48,6 @@ from exporter.model import (
     Failure,
     FailureReason,
     Handshake,
-    Hop,
     Location,
     ReplyKind,
     State,
@@ -68,8 +74,8 @@ STATE_OF_ICMP = {
     (3, 12): (State.UNREACHABLE, "host unreachable for type of service"),
     (3, 13): (State.REJECTED, "communication administratively prohibited"),
 }
-#: The share of unanswered probes to answering hops beyond which silence is doubted.
-TOLERATED_LOSS = 0.2
+#: The probability from which on it may be that loss alone took every confirmation.
+PLAUSIBLE = 0.01
 
 
 def judge(
@@ -179,7 +185,7 @@ def _refused(trace: Trace, answer: Answer, zones: ZoneMap) -> Verdict:
             reason=f"{reply.address} answers with {icmp}, which says nothing about a block.",
             confidence=Confidence.LOW,
         )
-    verb = "rejects the traffic" if state is State.REJECTED else "has no way to the destination"
+    verb = "rejects the traffic" if state is State.REJECTED else "cannot deliver the traffic"
     return Verdict(
         state=state,
         last_reachable_hop=device.hop or device.suspects[0],
@@ -262,7 +268,11 @@ def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
             f"no earlier trace shows what stands behind hop {last}; routers that never answer "
             "may stand between it and the device that drops"
         )
-    lossy = _is_lossy(trace.hops[:last])
+    loss = loss_of(trace.hops[:last])
+    confirmed = trace.confirmation.sent if trace.confirmation else 0
+    if loss**confirmed > PLAUSIBLE:
+        return _lost(trace, loss)
+    lossy = loss > TOLERATED_LOSS
     if lossy:
         evidence.append(
             "the hops that answer left many probes without an answer: loss, or rate limits"
@@ -281,11 +291,14 @@ def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
     )
 
 
-def _is_lossy(hops: tuple[Hop, ...]) -> bool:
-    """Whether hops that do answer lost more probes than one rate-limited answer explains."""
-    answering = [hop for hop in hops if hop.answers]
-    sent = sum(hop.sent for hop in answering)
-    return sum(hop.received for hop in answering) < (1 - TOLERATED_LOSS) * sent
+def _lost(trace: Trace, loss: float) -> Verdict:
+    return Verdict(
+        state=State.INCONCLUSIVE,
+        last_reachable_hop=trace.last_answering_ttl,
+        reason=f"{destination_of(trace)} does not answer, but the way there loses {loss:.0%} of "
+        "the probes, so all that were meant to arrive may have been lost.",
+        confidence=Confidence.LOW,
+    )
 
 
 def _confidence_in_silence(*, lossy: bool, seen: int | None) -> Confidence:

@@ -38,10 +38,15 @@ class FlowState:
     duplicates: int = 0
 
     def numbers(self, ttl: int, attempt: int) -> tuple[int, int]:
-        """The (sequence number, IP ID) of the next probe; TTL and attempt are in the former."""
+        """The (sequence number, IP ID) of the next probe; TTL and attempt are in the former.
+
+        The numbers of one flow lie 2^16 apart, outside each other's receive window: a host that
+        is half open for one SYN resets the connection for another one inside it (RFC 9293,
+        3.10.7.4), and an open port would look closed.
+        """
         # An IP ID of 0 would be replaced by the kernel (raw(7)).
         self.ip_id = self.ip_id % _IP_ID_SPACE + 1
-        return (self.base + (ttl << 8 | attempt)) % _SEQUENCE_SPACE, self.ip_id
+        return (self.base + (ttl << 24 | attempt << 16)) % _SEQUENCE_SPACE, self.ip_id
 
 
 class Matcher:

@@ -221,7 +221,7 @@ def decode_mpls(packet: bytes, icmp_at: int) -> tuple[MplsLabel, ...]:
     if quoted < 128 or size < at + 4 or packet[at] >> 4 != 2:
         return ()
     unchecked = packet[at + 2 : at + 4] == b"\0\0" and packet[icmp_at + 5]
-    if not unchecked and _checksum(packet[at:]) != 0:
+    if not unchecked and not _sums_up(packet[at:]):
         return ()
     at += 4
     while at + _OBJECT.size <= size:
@@ -243,11 +243,9 @@ def _decode_labels(stack: bytes) -> tuple[MplsLabel, ...]:
     )
 
 
-def _checksum(data: bytes) -> int:
-    """RFC 1071 over `data`; 0 where a checksum inside it is right."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
+def _sums_up(data: bytes) -> bool:
+    """Whether the RFC 1071 checksum inside `data` is right.
+
+    The one's complement sum of 16-bit words is what is left of the number modulo 2^16 - 1.
+    """
+    return int.from_bytes(data + b"\0" * (len(data) % 2), "big") % 0xFFFF == 0

@@ -12,12 +12,15 @@
    Linux takes to allow itself one more ICMP error (icmp_ratelimit), so that a rate-limited or
    a lossy hop is not taken for a silent one. Past SILENT_LIMIT unanswered hops beyond the
    farthest answer, one attempt a TTL has to do; and where an ICMP error ended the path, since
-   its sender needs what it may still send for its own hop and for the confirmation.
+   its sender needs what it may still send for its own hop and for the confirmation. Where the
+   destination ends it, further attempts go STAGGER later than the others': two SYNs that reach
+   the destination together get one SYN-ACK, and a SYN that overtakes one with a lower TTL would
+   make the destination seem a hop farther than it is.
 5. Unless the destination itself has answered over TCP, CONFIRMATIONS SYNs with the TTL of an
    ordinary packet follow, CONFIRMATION_SPACING apart, until one is answered: from the first
    stall of the window, or as soon as an ICMP error ends the path. Only they make silence
-   "filtered". Together with the last one's patience they last 3.2 s, longer than a Linux
-   router tries to resolve a dead neighbour before it says so.
+   "filtered". Together with the last one's patience they last 3.2 s, longer than a Linux router
+   tries to resolve a dead neighbour before it says so.
 6. A trace is complete when no probe is due or to come, and each one has been answered or has
    had its patience. Its stop reason follows from the answers alone.
 7. The first answer to a probe counts, later ones never replace it; except that an answer of
@@ -53,6 +56,10 @@ PATIENCE_FLOOR = 0.5
 CONFIRMATIONS = 3
 CONFIRMATION_SPACING = 1.15
 CONFIRMATION_PATIENCE_FLOOR = 0.9
+TOLERATED_LOSS = 0.2
+LOSSY_CONFIRMATIONS = 16
+LOSSY_SPACING = 0.5
+STAGGER = 0.3
 SEND_RETRIES = 5
 SEND_RETRY_DELAY = 0.1
 DEADLINE = 30.0
@@ -93,6 +100,8 @@ class Tracer:
         self._frontier = 0
         self._end: _End | None = None
         self._reached = False
+        #: The TTL whose further attempts are delayed already.
+        self._staggered: int | None = None
         self._confirming = False
         self._longest_rtt = 0.0
         self._progress_at = started_at
@@ -115,8 +124,7 @@ class Tracer:
         self._refusals = 0
         self._sent.setdefault(ttl, []).append(probe)
         if ttl == FULL_TTL:
-            if attempt < CONFIRMATIONS:
-                heappush(self._queue, (probe.sent_at + CONFIRMATION_SPACING, ttl, attempt + 1))
+            self._confirm_again(probe)
             return
         if attempt == 1:
             self._waiting_first -= 1
@@ -174,6 +182,7 @@ class Tracer:
     # -- the rules ---------------------------------------------------------------------
 
     def _advance(self, now: float) -> None:
+        self._stagger()
         while self._queue and not self._wanted(*self._queue[0][1:]):
             self._drop(heappop(self._queue))
         if self._may_stall() and now >= self._stall_at():
@@ -195,6 +204,15 @@ class Tracer:
         self._unpark(end.ttl, now)
         if not self._reached:
             self._confirm(now)
+
+    def _stagger(self) -> None:
+        """Delay the destination's further attempts once (rule 4)."""
+        if self._end is None or self._end.only_icmp or self._end.ttl == self._staggered:
+            return
+        if self._queue and self._queue[0][1] == self._end.ttl:
+            due, ttl, attempt = heappop(self._queue)
+            heappush(self._queue, (due + STAGGER, ttl, attempt))
+            self._staggered = ttl
 
     def _bound(self) -> int:
         return self._end.ttl if self._end else self.plan.max_hops
@@ -247,6 +265,26 @@ class Tracer:
         if not self._confirming:
             self._confirming = True
             heappush(self._queue, (now, FULL_TTL, 1))
+
+    def _confirm_again(self, probe: Probe) -> None:
+        if probe.attempt < CONFIRMATIONS:
+            spacing = CONFIRMATION_SPACING
+        elif probe.attempt < LOSSY_CONFIRMATIONS and self._is_lossy():
+            spacing = LOSSY_SPACING
+        else:
+            return
+        heappush(self._queue, (probe.sent_at + spacing, FULL_TTL, probe.attempt + 1))
+
+    def _is_lossy(self) -> bool:
+        """Whether the hops that do answer lose more than rate limits explain."""
+        sent = received = 0
+        for ttl in range(1, self._frontier + 1):
+            probes = self._sent.get(ttl, ())
+            answered = sum(probe in self._answers for probe in probes)
+            if answered:
+                sent += len(probes)
+                received += answered
+        return received < (1 - TOLERATED_LOSS) * sent
 
     def _settled_at(self) -> float:
         """When the last unanswered probe has had its patience."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from math import ceil
 
 #: After a start the first traces come this close together, so that nobody waits an interval
-#: for a first answer; one a second is what a Linux router's ICMP limit replenishes.
-FIRST_ROUND_SPACING = 1.0
+#: for a first answer; three probes to each shared hop in three seconds is what the ICMP limit of
+#: a Linux router (one a second) replenishes.
+FIRST_ROUND_SPACING = 3.0
 
 
 @dataclass(frozen=True, slots=True)

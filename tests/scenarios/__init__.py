@@ -36,7 +36,8 @@ class Rule:
     """A firewall's rule at the device `hop`, for SYNs to `ports` (empty: to all).
 
     `chain` "forward" acts after the TTL check, "ingress" before it, "input" on the
-    destination itself.
+    destination itself. "net-unreachable" at ingress for all ports is what a router without a
+    route does, and in the lab the route is missing.
     """
 
     hop: int

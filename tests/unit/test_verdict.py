@@ -295,8 +295,18 @@ def test_loss_on_the_way_lowers_confidence_in_silence() -> None:
     """Where answering hops lost many probes, the silence may begin farther than it seems."""
     made = silent_after(6)
     lossy = tuple(replace(h, answers=h.answers[:2]) for h in made.hops)
-    verdict = judge(replace(made, hops=lossy), zones=ZONES)
+    made = replace(made, hops=lossy, confirmation=Hop(FULL_TTL, 16))
+    verdict = judge(made, zones=ZONES)
     assert (verdict.state, verdict.confidence) == (State.FILTERED, Confidence.LOW)
+
+
+def test_loss_that_may_have_taken_every_confirmation_is_no_filter() -> None:
+    """Three unanswered SYNs over a path that loses every second probe prove nothing."""
+    made = silent_after(6)
+    lossy = tuple(replace(h, answers=h.answers[: 1 + h.ttl % 2]) for h in made.hops)
+    verdict = judge(replace(made, hops=lossy), zones=ZONES)
+    assert (verdict.state, verdict.location) == (State.INCONCLUSIVE, Location.NONE)
+    assert "loses 50% of the probes" in verdict.reason
 
 
 def test_one_rate_limited_answer_is_no_loss() -> None:
