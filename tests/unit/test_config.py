@@ -16,8 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter import config
 from exporter.config import load, usage_text
+from exporter.config.document import MAX_FILE_BYTES
+from exporter.config.schema import TARGET_KEYS, TOP_KEYS, VARIABLES
+from exporter.config.targets import MAX_TARGETS
+from exporter.config.values import RESERVED_LABELS
+from exporter.config.words import MAX_LINE, one_line
 from exporter.model import Source, Target
 from exporter.settings import ConfigurationError, Settings
 
@@ -25,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
 #: A value of each variable, as it is written and as the settings hold it.
-VARIABLES: dict[str, tuple[str, object]] = {
+SAMPLES: dict[str, tuple[str, object]] = {
     "ENGINE": ("connect", "connect"),
     "PLATFORM_NETWORKS": (
         "10.0.0.0/8, fd00::/8\n192.0.2.1",
@@ -116,25 +120,25 @@ def test_defaults() -> None:
     assert as_dict(load({})) == DEFAULTS
 
 
-@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_variable(name: str) -> None:
     """A variable sets what it names, and nothing else."""
-    text, value = VARIABLES[name]
+    text, value = SAMPLES[name]
     assert as_dict(load({name: f" {text}\n"})) == DEFAULTS | {name.lower(): value}
 
 
-@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_key_of_the_file(file: Path, name: str) -> None:
     """The file's key of the same name in lower case means the same."""
-    text, value = VARIABLES[name]
+    text, value = SAMPLES[name]
     found = load(written(file, f"{name.lower()}: {json.dumps(text)}\n"))
     assert as_dict(found) == DEFAULTS | {name.lower(): value, "config_file": file}
 
 
-@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_environment_wins(file: Path, name: str) -> None:
     """The environment wins over the file, whatever stands there."""
-    text, value = VARIABLES[name]
+    text, value = SAMPLES[name]
     found = load(written(file, f"{name.lower()}: nonsense\n", **{name: text}))
     assert getattr(found, name.lower()) == value
 
@@ -216,7 +220,7 @@ def test_source_from_cloud_foundry() -> None:
 @pytest.mark.parametrize(
     "environ",
     [
-        dict.fromkeys([*VARIABLES, *TRACING, "ENDPOINT", "ENDPOINT_TCP_PORT", "CONFIG_FILE"], ""),
+        dict.fromkeys([*SAMPLES, *TRACING, "ENDPOINT", "ENDPOINT_TCP_PORT", "CONFIG_FILE"], ""),
         {"ENDPOINTS": " ,, \n", "BASIC_AUTH_USERNAME": "", "BASIC_AUTH_PASSWORD": " "},
         {"port": "1", "Engine": "nonsense", "LABELS": "{}", "SOURCE": "x", "TARGETS": "x"},
         {"UNRELATED": "x"},
@@ -251,7 +255,7 @@ def test_nothing_else_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_settings_are_frozen_plain_values() -> None:
     """Settings cannot be changed, and nothing of pydantic is in them."""
-    environ = {name: text for name, (text, _) in VARIABLES.items()}
+    environ = {name: text for name, (text, _) in SAMPLES.items()}
     auth = {"BASIC_AUTH_USERNAME": "u", "BASIC_AUTH_PASSWORD": "p"}
     found = load(environ | auth | {"ENDPOINTS": "a:1"})
     with pytest.raises(FrozenInstanceError):
@@ -329,10 +333,10 @@ def test_limits_are_inclusive(file: Path) -> None:
     """The outermost values are right, and so are 2,000 targets with 20 labels."""
     labels = ", ".join(f"l{number}: x" for number in range(20))
     environ = {"MAX_HOPS": "63", "ATTEMPTS": "10", "TIMEOUT_SECONDS": "60", "PORT": "65535"}
-    endpoints = " ".join(f"h:{port}" for port in range(1, 1 + config.MAX_TARGETS))
+    endpoints = " ".join(f"h:{port}" for port in range(1, 1 + MAX_TARGETS))
     text = f"defaults: {{labels: {{{labels}}}}}"
     found = load(written(file, text, ENDPOINTS=endpoints, **environ))
-    assert len(found.targets) == config.MAX_TARGETS
+    assert len(found.targets) == MAX_TARGETS
     assert {len(target.labels) for target in found.targets} == {20}
 
 
@@ -595,7 +599,7 @@ def test_wrong_file(file: Path, text: str, lines: list[str]) -> None:
                 f"{{{name}: x}}",
                 f".{name}: '{name}' is a reserved label; write another name, such as ",
             )
-            for name in (*sorted(config.RESERVED_LABELS), "__x")
+            for name in (*sorted(RESERVED_LABELS), "__x")
         ),
         ("{a-b: x}", ".a-b: 'a-b' is no label name; it should be letters, digits and underscores"),
         ("{1a: x}", ".1a: '1a' is no label name;"),
@@ -631,6 +635,15 @@ def test_wrong_names(file: Path, name: str) -> None:
     assert line.endswith(f"should be 1 to 100 {NO_BLANKS}")
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_names_that_no_page_can_have(file: Path, name: str) -> None:
+    """A name that a browser would drop from /targets/NAME is refused, wherever it is written."""
+    said = f"'{name}' cannot be a name, since browsers drop it from /targets/NAME; write another"
+    assert problems({"ENDPOINTS": f"{name}=h:1 ...=h:2"}) == (f"ENDPOINTS entry 1, name: {said}",)
+    text = f"targets: [{{name: {name}, host: a, port: 1}}]"
+    assert file_problems(file, text) == [f"line 1: targets[0].name: {said}"]
+
+
 def test_duplicate_name_across_sources(file: Path) -> None:
     """A name that two sources use is reported with both places."""
     text = "\ntargets:\n- {name: 'a:1', host: b, port: 2}"
@@ -643,7 +656,7 @@ def test_duplicate_name_across_sources(file: Path) -> None:
 
 def test_too_many_targets(file: Path) -> None:
     """More targets than 2,000 are refused where the first of them stands."""
-    endpoints = " ".join(f"h:{port}" for port in range(1, config.MAX_TARGETS))
+    endpoints = " ".join(f"h:{port}" for port in range(1, MAX_TARGETS))
     text = "targets:\n- {host: a, port: 1}\n- {host: b, port: 0}"
     assert file_problems(file, text, ENDPOINTS=endpoints) == [
         "line 3: targets[1]: is one target too many; there can be 2,000"
@@ -749,7 +762,7 @@ def test_file_that_is_no_configuration(file: Path, content: bytes, said: str) ->
 
 def test_size_of_the_file(file: Path) -> None:
     """A file may have 1 MiB, and no byte more."""
-    content = b"port: 1\n#".ljust(config.MAX_FILE_BYTES, b"x")
+    content = b"port: 1\n#".ljust(MAX_FILE_BYTES, b"x")
     file.write_bytes(content)
     assert load({"CONFIG_FILE": str(file)}).port == 1
     file.write_bytes(content + b"x")
@@ -890,7 +903,7 @@ VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from([*config._TOP_KEYS, *config._TARGET_KEYS, "x"]) | st.text(max_size=5),
+            st.sampled_from([*TOP_KEYS, *TARGET_KEYS, "x"]) | st.text(max_size=5),
             inner,
             max_size=4,
         )
@@ -913,7 +926,7 @@ def only_settings_or_mistakes(environ: Mapping[str, str]) -> None:
     if isinstance(found, ConfigurationError):
         assert found.problems
         assert all(line.isprintable() for line in found.problems)
-        assert all(len(line) <= 10 * config.MAX_LINE for line in found.problems)
+        assert all(len(line) <= 10 * MAX_LINE for line in found.problems)
     else:
         names = [target.name for target in found.targets]
         assert len(set(names)) == len(names)
@@ -927,8 +940,8 @@ def test_any_endpoints(text: str) -> None:
     """No text in ENDPOINTS, or in a variable of another kind, gets past the two outcomes."""
     only_settings_or_mistakes({"ENDPOINTS": text})
     only_settings_or_mistakes({"ENDPOINT": text, "ENDPOINT_TCP_PORT": text})
-    only_settings_or_mistakes(dict.fromkeys(config._VARIABLES, text))
-    only_settings_or_mistakes({name.upper(): text for name in config._VARIABLES})
+    only_settings_or_mistakes(dict.fromkeys(VARIABLES, text))
+    only_settings_or_mistakes({name.upper(): text for name in VARIABLES})
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -936,7 +949,7 @@ def test_any_endpoints(text: str) -> None:
     content=st.binary()
     | st.lists(YAML_PIECES, max_size=25).map(lambda pieces: "".join(pieces).encode())
     | VALUES.map(lambda value: json.dumps(value).encode())
-    | st.dictionaries(st.sampled_from(config._TOP_KEYS), VALUES).map(
+    | st.dictionaries(st.sampled_from(TOP_KEYS), VALUES).map(
         lambda value: json.dumps(value).encode()
     )
 )
@@ -950,9 +963,9 @@ def test_any_file(file: Path, content: bytes) -> None:
 @given(st.text())
 def test_any_quotation_is_one_line(text: str) -> None:
     """Whatever a mistake quotes, it prints on one line of bounded length."""
-    line = config._one_line(text * 100)
+    line = one_line(text * 100)
     assert line.isprintable()
-    assert len(line) <= 10 * config.MAX_LINE
+    assert len(line) <= 10 * MAX_LINE
 
 
 # -- what people read --------------------------------------------------------------------
@@ -978,7 +991,7 @@ def test_usage_shows_three_ways_that_work(tmp_path: Path, monkeypatch: pytest.Mo
 def test_documented_variables() -> None:
     """The page has a row for every variable, with its default, and no other."""
     rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? ?\|", DOCUMENTATION, re.MULTILINE)
-    assert sorted(name for name, _ in rows) == sorted(name.upper() for name in config._VARIABLES)
+    assert sorted(name for name, _ in rows) == sorted(name.upper() for name in VARIABLES)
     (target,) = load({"ENDPOINTS": "a:1"}).targets
     defaults = {**{name.upper(): value for name, value in DEFAULTS.items()}, **tracing(target)}
     for name, said in rows:
@@ -996,16 +1009,16 @@ def test_documented_examples(file: Path) -> None:
     assert dict(found.targets[0].labels) == {"team": "payments", "tier": "data"}
     rows = re.findall(r"^\| `([A-Z_]+)` \|.*\| `\"?([^`\"]+)\"?` \|$", DOCUMENTATION, re.MULTILINE)
     examples = {**dict(rows), "CONFIG_FILE": str(file)}
-    assert len(examples) == len(config._VARIABLES)
+    assert len(examples) == len(VARIABLES)
     assert len(load(examples | {"ENDPOINTS": "c:1 d=e:2"}).targets) == 5
 
 
 def test_documented_keys_and_labels() -> None:
     """The page names every key of the file and every reserved label."""
     words = set(re.findall(r"`[^`]*`", DOCUMENTATION))
-    keys = {f"`{key}`" for key in config.RESERVED_LABELS}
+    keys = {f"`{key}`" for key in RESERVED_LABELS}
     assert keys <= words
-    assert all(key in DOCUMENTATION for key in (*config._TARGET_KEYS, "targets", "defaults"))
+    assert all(key in DOCUMENTATION for key in (*TARGET_KEYS, "targets", "defaults"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""The settings as pydantic sees them, their keys, and its errors in words.
+
+A field's description completes "should be ...". A new setting is one field, and a row in
+docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from exporter.config.values import (
+    Host,
+    Labels,
+    ListenAddress,
+    Name,
+    Networks,
+    Password,
+    Port,
+    Username,
+    between,
+)
+from exporter.config.words import MAX_SHOWN, Place, shown
+from exporter.model import FULL_TTL, Plan
+
+_PLAN = Plan()
+
+
+class Tracing(BaseModel):
+    """How a target is traced: of the environment, the file's `defaults` and each target."""
+
+    interval_seconds: Annotated[float, between(1, 86_400, "a number")] = 60.0
+    attempts: Annotated[int, between(1, 10)] = _PLAN.attempts
+    max_hops: Annotated[int, between(1, FULL_TTL - 1)] = _PLAN.max_hops
+    timeout_seconds: Annotated[float, between(0.1, 60, "a number")] = _PLAN.timeout
+    labels: Labels = {}
+
+
+class Entry(Tracing):
+    """One target."""
+
+    name: Name = ""
+    host: Host
+    port: Port
+
+
+class Globals(BaseSettings, Tracing):
+    """What is set once; the names in upper case are variables, `labels` excepted."""
+
+    # The defaults stand here, as they are meant: pydantic-settings would validate them, too.
+    model_config = SettingsConfigDict(validate_default=False)
+
+    engine: Annotated[
+        Literal["auto", "syn", "connect"], Field(description="auto, syn or connect")
+    ] = "auto"
+    platform_networks: Networks = ()
+    listen_address: ListenAddress = ""
+    port: Port = 8080
+    log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
+    log_traces: Annotated[
+        Literal["all", "changes", "none"], Field(description="all, changes or none")
+    ] = "changes"
+    connect_check: Annotated[bool, Field(description="true or false")] = True
+    max_concurrent_traces: Annotated[int, between(1, 1_000)] = 16
+    probes_per_second: Annotated[int, between(1, 10_000)] = 200
+    basic_auth_username: Username = None
+    basic_auth_password: Password = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: object,
+        **__: object,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before the file, as handed in: never os.environ, never an .env file."""
+        given = init_settings()
+        return (
+            InitSettingsSource(settings_cls, given["environment"]),
+            InitSettingsSource(settings_cls, given["file"]),
+        )
+
+
+#: Never shown and never stripped; user:password in the user name is an easy mistake.
+SECRETS = frozenset({"basic_auth_username", "basic_auth_password"})
+ENDPOINT_KEYS = ("endpoint", "endpoint_tcp_port", "endpoints")
+TRACING_KEYS = tuple(Tracing.model_fields)
+GLOBAL_KEYS = tuple(key for key in Globals.model_fields if key not in TRACING_KEYS)
+TOP_KEYS = ("targets", "defaults", *GLOBAL_KEYS)
+TARGET_KEYS = ("name", "host", "port", *TRACING_KEYS)
+VARIABLES = (
+    *(key for key in Globals.model_fields if key != "labels"),
+    *ENDPOINT_KEYS,
+    "config_file",
+)
+
+#: Known keys at a level where they mean nothing, and what to do instead.
+_ELSEWHERE = {
+    **dict.fromkeys(GLOBAL_KEYS, "belongs to the top level of the file"),
+    **dict.fromkeys(TRACING_KEYS, "belongs under defaults: or in a target"),
+    **dict.fromkeys(("name", "host", "port"), "belongs in each target"),
+    **dict.fromkeys(ENDPOINT_KEYS, "is a variable only; a file lists its targets under targets:"),
+    "config_file": "is a variable only",
+}
+
+
+def advice(key: str, keys: Sequence[str]) -> str:
+    """What to do about a key that means nothing where it stands."""
+    if key in _ELSEWHERE:
+        return _ELSEWHERE[key]
+    if close := difflib.get_close_matches(key.lower()[:MAX_SHOWN], keys, n=1):
+        return f"is unknown; did you mean {close[0]}?"
+    return f"is unknown; the keys here are {', '.join(keys)}"
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def checked(
+    model: type[_Model], make: Callable[[], _Model], place: Place, problems: list[str]
+) -> _Model | None:
+    """What `make` builds, or None and a line for each value that pydantic refuses."""
+    try:
+        return make()
+    except ValidationError as error:
+        problems += (_problem(model, item, place) for item in error.errors())
+    return None
+
+
+def _problem(model: type[BaseModel], error: ErrorDetails, place: Place) -> str:
+    key = str(error["loc"][0])
+    # pydantic marks a dict's key, as opposed to its value, by a step of its own.
+    here = place(tuple(step for step in error["loc"] if step != "[key]"))
+    expected = f"should be {model.model_fields[key].description}"
+    if error["type"] == "missing":
+        return f"{here}: is missing; it {expected}"
+    value = "the value" if key in SECRETS else shown(error["input"])
+    said = error["ctx"]["error"] if error["type"] == "value_error" else expected
+    return f"{here}: {value} {said}"
