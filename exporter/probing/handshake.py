@@ -22,7 +22,9 @@ async def connect(address: str, port: int, timeout: float = HANDSHAKE_TIMEOUT) -
         with socket.socket(family, socket.SOCK_STREAM) as client:
             client.setblocking(False)
             loop = asyncio.get_running_loop()
-            await asyncio.wait_for(loop.sock_connect(client, (address, port)), timeout)
+            # Not wait_for(): in Python 3.11 it swallows a cancellation that meets the result.
+            async with asyncio.timeout(timeout):
+                await loop.sock_connect(client, (address, port))
     except TimeoutError as error:
         # The kernel's own ETIMEDOUT is a TimeoutError, too; both mean that nobody answered.
         waited = os.strerror(error.errno) if error.errno else f"no answer within {timeout:g} s"

@@ -40,7 +40,9 @@ class Resolver:
         """The addresses of a host, at least one. Raises `ProbeError` with reason RESOLVE."""
         future = self._pending.get((host, port)) or self._begin(host, port)
         try:
-            addresses = await asyncio.wait_for(asyncio.shield(future), self._timeout)
+            # Not wait_for(): in Python 3.11 it swallows a cancellation that meets the result.
+            async with asyncio.timeout(self._timeout):
+                addresses = await asyncio.shield(future)
         except TimeoutError:
             raise _failure(host, f"no answer within {self._timeout:g} s") from None
         except (OSError, UnicodeError) as error:

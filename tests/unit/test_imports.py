@@ -32,7 +32,9 @@ RULES = {
     "exporter.model": May(),
     "exporter.store": May("model"),
     "exporter.settings": May("model"),
-    "exporter.config": May("config model settings", "pydantic pydantic_core pydantic_settings yaml"),
+    "exporter.config": May(
+        "config model settings", "pydantic pydantic_core pydantic_settings yaml"
+    ),
     "exporter.probing": May("model probing"),
     "exporter.probing.packet": May("model probing", "scapy"),
     "exporter.diagnosis": May("model diagnosis"),
