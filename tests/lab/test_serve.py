@@ -211,7 +211,7 @@ def test_a_full_log_pipe_stops_nothing(lab: Lab) -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb"), os.fdopen(writing, "wb") as pipe:
         fill(writing)
-        # The command that ends in the exporter gives it the full pipe for its standard output.
+        redirect = (sys.executable, "-c", REDIRECT, str(writing))
         redirect = ("sh", "-c", f'exec "$@" >&{writing}', "sh")
         with exporting(lab, settings, *redirect, pass_fds=(pipe.fileno(),)) as exporter:
             wait_until(lambda: len(traced(exporter)) == len(NAMES))
