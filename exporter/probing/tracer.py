@@ -59,6 +59,7 @@ CONFIRMATION_PATIENCE_FLOOR = 0.9
 TOLERATED_LOSS = 0.2
 LOSSY_CONFIRMATIONS = 16
 LOSSY_SPACING = 0.5
+LOSSY_REACH = 2
 STAGGER = 0.3
 SEND_RETRIES = 5
 SEND_RETRY_DELAY = 0.1
@@ -86,10 +87,10 @@ class Tracer:
         self._deadline = started_at + DEADLINE
         self._not_before = started_at
         self._refusals = 0
-        #: (due, ttl, attempt) of what is to be sent.
-        self._queue: list[tuple[float, int, int]] = []
-        #: TTL -> the attempt that waits for the frontier to come near (rule 4).
-        self._parked: dict[int, int] = {}
+        #: (due, ttl) of what is to be sent.
+        self._queue: list[tuple[float, int]] = []
+        #: TTLs whose next attempt waits for the frontier to come near (rule 4).
+        self._parked: set[int] = set()
         #: TTL -> probes sent, in order; and the answer to each.
         self._sent: dict[int, list[Probe]] = {}
         self._answers: dict[Probe, Answer] = {}
@@ -115,12 +116,14 @@ class Tracer:
         if self.stop_reason or now < self._not_before:
             return None
         if self._queue and self._queue[0][0] <= now:
-            return self._queue[0][1:]
+            ttl = self._queue[0][1]
+            return ttl, self._next_attempt(ttl)
         return None
 
     def sent(self, probe: Probe) -> None:
         """The probe that `next_probe` named is on its way."""
-        _, ttl, attempt = heappop(self._queue)
+        heappop(self._queue)
+        ttl, attempt = probe.ttl, probe.attempt
         self._refusals = 0
         self._sent.setdefault(ttl, []).append(probe)
         if ttl == FULL_TTL:
@@ -130,7 +133,7 @@ class Tracer:
             self._waiting_first -= 1
             self._progress_at = max(self._progress_at, probe.sent_at)
         if attempt < self.plan.attempts:
-            heappush(self._queue, (probe.sent_at + SPACING, ttl, attempt + 1))
+            heappush(self._queue, (probe.sent_at + SPACING, ttl))
 
     def send_failed(self, failure: Failure, now: float) -> None:
         """The host refused to send the probe that `next_probe` named."""
@@ -183,8 +186,10 @@ class Tracer:
 
     def _advance(self, now: float) -> None:
         self._stagger()
-        while self._queue and not self._wanted(*self._queue[0][1:]):
-            self._drop(heappop(self._queue))
+        while self._queue and not self._wanted(self._queue[0][1]):
+            _, ttl = heappop(self._queue)
+            if ttl <= self._bound():
+                self._parked.add(ttl)
         if self._may_stall() and now >= self._stall_at():
             self._progress_at = now
             self._open_window(self._opened + WINDOW, now)
@@ -210,27 +215,26 @@ class Tracer:
         if self._end is None or self._end.only_icmp or self._end.ttl == self._staggered:
             return
         if self._queue and self._queue[0][1] == self._end.ttl:
-            due, ttl, attempt = heappop(self._queue)
-            heappush(self._queue, (due + STAGGER, ttl, attempt))
+            due, ttl = heappop(self._queue)
+            heappush(self._queue, (due + STAGGER, ttl))
             self._staggered = ttl
 
     def _bound(self) -> int:
         return self._end.ttl if self._end else self.plan.max_hops
 
-    def _wanted(self, ttl: int, attempt: int) -> bool:
+    def _next_attempt(self, ttl: int) -> int:
+        return len(self._sent.get(ttl, ())) + 1
+
+    def _wanted(self, ttl: int) -> bool:
         if ttl == FULL_TTL:
             answered = any(probe in self._answers for probe in self._sent.get(FULL_TTL, ()))
             return not (self._reached or answered)
+        attempt = self._next_attempt(ttl)
         if attempt > 1 and self._end is None and ttl > self._frontier + SILENT_LIMIT:
             return False
         if attempt > 1 and self._end and ttl == self._end.ttl and not self._reached:
             return False
         return ttl <= self._bound()
-
-    def _drop(self, item: tuple[float, int, int]) -> None:
-        _, ttl, attempt = item
-        if ttl <= self._bound():
-            self._parked[ttl] = attempt
 
     def _may_stall(self) -> bool:
         more = self._opened < self.plan.max_hops or not (self._confirming or self._reached)
@@ -245,7 +249,7 @@ class Tracer:
     def _open_window(self, until: int, now: float) -> None:
         until = min(until, self._bound())
         for ttl in range(self._opened + 1, until + 1):
-            heappush(self._queue, (now, ttl, 1))
+            heappush(self._queue, (now, ttl))
             self._waiting_first += 1
         self._opened = max(self._opened, until)
 
@@ -259,21 +263,28 @@ class Tracer:
 
     def _unpark(self, until: int, now: float) -> None:
         for ttl in [ttl for ttl in self._parked if ttl <= until]:
-            heappush(self._queue, (now, ttl, self._parked.pop(ttl)))
+            self._parked.remove(ttl)
+            heappush(self._queue, (now, ttl))
 
     def _confirm(self, now: float) -> None:
         if not self._confirming:
             self._confirming = True
-            heappush(self._queue, (now, FULL_TTL, 1))
+            heappush(self._queue, (now, FULL_TTL))
 
     def _confirm_again(self, probe: Probe) -> None:
         if probe.attempt < CONFIRMATIONS:
             spacing = CONFIRMATION_SPACING
         elif probe.attempt < LOSSY_CONFIRMATIONS and self._is_lossy():
             spacing = LOSSY_SPACING
+            self._ask_again(probe.sent_at)
         else:
             return
-        heappush(self._queue, (probe.sent_at + spacing, FULL_TTL, probe.attempt + 1))
+        heappush(self._queue, (probe.sent_at + spacing, FULL_TTL))
+
+    def _ask_again(self, now: float) -> None:
+        until = min(self._frontier + LOSSY_REACH, self._bound())
+        for ttl in range(self._frontier + 1, until + 1):
+            heappush(self._queue, (now, ttl))
 
     def _is_lossy(self) -> bool:
         """Whether the hops that do answer lose more than rate limits explain."""
@@ -290,7 +301,7 @@ class Tracer:
         """When the last unanswered probe has had its patience."""
         sweep = self._last_unanswered(range(1, self._bound() + 1))
         settled = sweep + self._patience(PATIENCE_FLOOR)
-        if self._wanted(FULL_TTL, 1):
+        if self._wanted(FULL_TTL):
             confirmation = self._last_unanswered((FULL_TTL,))
             settled = max(settled, confirmation + self._patience(CONFIRMATION_PATIENCE_FLOOR))
         return settled
