@@ -86,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     trace.set_defaults(run=_trace)
     commands.add_parser(
-        "check", help="validate the configuration and print what it will do"
+        "check",
+        help="validate the configuration and print what it will do",
+        description="Read the settings of the environment and of CONFIG_FILE, and print what "
+        "`serve` would do with them. Sends no probe. Exits with 2 when something is wrong.",
     ).set_defaults(run=_check)
     return parser
 
@@ -165,7 +168,9 @@ def _trace(options: argparse.Namespace) -> int:
         environ["PLATFORM_NETWORKS"] = options.platform
     settings = load(environ)
     if len(settings.targets) != 1:
-        raise ConfigurationError([f"{options.endpoint!r} should be one HOST:PORT"])
+        raise ConfigurationError(
+            [f"{options.endpoint!r} should be one HOST:PORT, such as db.example.com:5432"]
+        )
     engine, status = choose(settings.engine)
     if engine is None:
         raise ConfigurationError([f"ENGINE={settings.engine}: {status.reason}"])
@@ -195,15 +200,15 @@ def _check(_options: argparse.Namespace) -> int:
     return 0
 
 
-async def _resolve_all(settings: Settings) -> dict[str, str]:
-    """Target name -> its addresses, or why there are none."""
+async def _resolve_all(settings: Settings) -> dict[str, list[str]]:
+    """Target name -> its addresses, none when it does not resolve."""
     resolver = Resolver()
 
-    async def resolve(target: Target) -> str:
+    async def resolve(target: Target) -> list[str]:
         try:
-            return ", ".join(await resolver.resolve(target.host, target.port))
-        except ProbeError as error:
-            return error.failure.message
+            return await resolver.resolve(target.host, target.port)
+        except ProbeError:
+            return []
 
     found = await asyncio.gather(*(resolve(target) for target in settings.targets))
     return {t.name: addresses for t, addresses in zip(settings.targets, found, strict=True)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from exporter import __version__
 from exporter.model import EngineStatus, Target
@@ -13,14 +13,17 @@ from exporter.settings import Settings
 
 #: A path of ordinary length, for the estimates.
 TYPICAL_HOPS = 12
+MOST_SHOWN = 4
 
 
-def describe(settings: Settings, engine: EngineStatus, addresses: Mapping[str, str]) -> str:
+def describe(
+    settings: Settings, engine: EngineStatus, addresses: Mapping[str, Sequence[str]]
+) -> str:
     """The plan as text; `addresses` maps a target's name to what its host resolves to."""
     return "\n".join(
         [
             f"egress-exporter {__version__}",
-            f"engine: {engine.name} ({engine.reason})",
+            _engine(engine),
             f"listens on: {settings.listen_address or 'all addresses'}, port {settings.port}, "
             + ("with" if settings.basic_auth_username else "without")
             + " basic authentication",
@@ -32,6 +35,7 @@ def describe(settings: Settings, engine: EngineStatus, addresses: Mapping[str, s
             f"plain connects: {'one with each trace' if settings.connect_check else 'off'}",
             "",
             *_targets(settings.targets, addresses),
+            *_unresolved(addresses),
             "",
             (
                 f"probes a minute: about {_probes(settings, _typical):.0f} with all targets open "
@@ -45,13 +49,29 @@ def describe(settings: Settings, engine: EngineStatus, addresses: Mapping[str, s
     )
 
 
+def _engine(engine: EngineStatus) -> str:
+    if engine.name == "none":
+        return f"engine: none, so nothing can be traced: {engine.reason}"
+    return f"engine: {engine.name} ({engine.reason})"
+
+
+def _unresolved(addresses: Mapping[str, Sequence[str]]) -> list[str]:
+    failed = sum(not found for found in addresses.values())
+    if not failed:
+        return []
+    return [
+        "",
+        f"{failed} of {len(addresses)} targets do not resolve now; they are tried each time",
+    ]
+
+
 def _networks(settings: Settings) -> str:
     if not settings.platform_networks:
-        return "none, so nothing can be called platform or external (set PLATFORM_NETWORKS)"
+        return "none, so no block can be called external (set PLATFORM_NETWORKS)"
     return ", ".join(str(network) for network in settings.platform_networks)
 
 
-def _targets(targets: tuple[Target, ...], addresses: Mapping[str, str]) -> list[str]:
+def _targets(targets: tuple[Target, ...], addresses: Mapping[str, Sequence[str]]) -> list[str]:
     rows = [("target", "endpoint", "every", "attempts", "hops", "addresses")]
     rows += [
         (
@@ -60,7 +80,7 @@ def _targets(targets: tuple[Target, ...], addresses: Mapping[str, str]) -> list[
             f"{target.interval:g} s",
             str(target.plan.attempts),
             str(target.plan.max_hops),
-            printable(addresses[target.name]),
+            printable(_shown(addresses[target.name])),
         )
         for target in targets
     ]
@@ -68,6 +88,11 @@ def _targets(targets: tuple[Target, ...], addresses: Mapping[str, str]) -> list[
     return [
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+
+
+def _shown(addresses: Sequence[str]) -> str:
+    more = f" and {len(addresses) - MOST_SHOWN} more" if len(addresses) > MOST_SHOWN else ""
+    return ", ".join(addresses[:MOST_SHOWN]) + more or "none"
 
 
 def _typical(target: Target) -> int:

@@ -62,7 +62,11 @@ def choose(wanted: str) -> tuple[Engine | None, EngineStatus]:
             refusals.append(f"the engine {name} is not part of this version")
             continue
         try:
-            return ENGINES[name](), EngineStatus(name, f"ENGINE={wanted}, and it could be opened")
+            return ENGINES[name](), EngineStatus(name, _why(wanted))
         except PermissionError as error:
-            refusals.append(f"{name}: {error}")
+            refusals.append(str(error))
     return None, EngineStatus("none", "; ".join(refusals))
+
+
+def _why(wanted: str) -> str:
+    return "the best that this process may use" if wanted == "auto" else "configured by ENGINE"
