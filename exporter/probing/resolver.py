@@ -8,6 +8,7 @@ look-up still hangs gets no second one, so there are never more threads than tar
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Callable
@@ -24,6 +25,8 @@ Lookup = Callable[[str, int], list[str]]
 
 def system_lookup(host: str, port: int) -> list[str]:
     """The IPv4 addresses of a host, each once."""
+    if ":" in host:
+        raise OSError(errno.EAFNOSUPPORT, "this version cannot trace IPv6 yet")
     found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 

@@ -1,0 +1,77 @@
+"""How long a verdict takes where a firewall drops in mid-path.
+
+Every run gets a lab of its own: routers send one recipient 6 ICMP errors at once and then one
+a second, so a run must not pay for the one before. tcptraceroute mostly waits (3 s for each
+of 72 SYNs), so its one run goes on in the background in a lab that nobody else uses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+
+from tests.bench.paths import BLOCKED, DROPPED_PORT
+from tests.bench.report import Goal, Part, summary
+from tests.bench.tools import MTR, OURS, TCPTRACEROUTE, TRACEROUTE, Timed, Tool, versions
+from tests.lab.lab import Lab
+
+RUNS: Mapping[Tool, int] = {TCPTRACEROUTE: 1, OURS: 7, TRACEROUTE: 3, MTR: 3}
+#: At most this part of the other program's time.
+GOALS = {TCPTRACEROUTE: 1 / 50, TRACEROUTE: 1 / 6}
+
+
+def measure(runs: Mapping[Tool, int] = RUNS) -> Part:
+    """Run each tool so often and compare the medians. Takes as long as tcptraceroute."""
+    told = versions(tuple(runs))
+    background = [tool for tool in runs if tool is TCPTRACEROUTE]
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = {tool: pool.submit(_repeat, tool, runs[tool]) for tool in background}
+        timed = {tool: _repeat(tool, runs[tool]) for tool in runs if tool not in waiting}
+        timed |= {tool: future.result() for tool, future in waiting.items()}
+    return _part(timed, told)
+
+
+def _repeat(tool: Tool, times: int) -> list[Timed]:
+    found = []
+    for _ in range(times):
+        with Lab(BLOCKED) as lab:
+            found.append(tool.run(lab, BLOCKED.destination, DROPPED_PORT))
+    return found
+
+
+def _part(timed: Mapping[Tool, list[Timed]], told: str) -> Part:
+    ours = median(run.seconds for run in timed[OURS])
+    return Part(
+        title=f"A blocked endpoint: {BLOCKED.hops} hops, dropped at hop 6",
+        header=("command", "wall time, median", "against ours", "last hop that answered"),
+        rows=tuple(_row(tool, runs, ours) for tool, runs in timed.items()),
+        goals=tuple(
+            Goal(
+                f"our wall time as a share of {tool.name}'s",
+                ours / median(run.seconds for run in timed[tool]),
+                bound,
+                "",
+            )
+            for tool, bound in GOALS.items()
+            if tool in timed
+        ),
+        notes=(_own_duration(timed[OURS]), told),
+    )
+
+
+def _row(tool: Tool, runs: list[Timed], ours: float) -> tuple[str, ...]:
+    seconds = [run.seconds for run in runs]
+    last_hops = {str(tool.last_hop(run.output)) for run in runs}
+    return (
+        f"`{tool.command_line}`",
+        summary(seconds),
+        f"{median(seconds) / ours:.3g} x",
+        "; ".join(sorted(last_hops)),
+    )
+
+
+def _own_duration(runs: list[Timed]) -> str:
+    durations = [float(json.loads(run.output)["duration_seconds"]) for run in runs]
+    return f"of our wall time the observation took {summary(durations)} (`duration_seconds`)"
