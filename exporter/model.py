@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 #: The TTL of a SYN that is meant to arrive: Linux' net.ipv4.ip_default_ttl (RFC 1700).
 FULL_TTL = 64
@@ -48,8 +49,7 @@ class Target:
 # -- what was sent and received --------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(NamedTuple):
     """The constant 5-tuple of a trace (Paris traceroute); the protocol is TCP."""
 
     source: str
@@ -58,9 +58,12 @@ class Flow:
     destination_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One SYN with one TTL; `attempt` counts from 1 at each TTL."""
+class Probe(NamedTuple):
+    """One SYN with one TTL; `attempt` counts from 1 at each TTL.
+
+    Like `Flow`, `Reply` and `Answer` a tuple: they are made for every packet, and a frozen
+    dataclass takes four times as long.
+    """
 
     ttl: int
     attempt: int
@@ -92,8 +95,7 @@ class MplsLabel:
     ttl: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One packet that answers a probe.
 
     `ttl` is the reply's own IP TTL as it arrived, None where the engine cannot see it.
@@ -111,8 +113,7 @@ class Reply:
     mpls: tuple[MplsLabel, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A reply and the probe that it answers."""
 
     probe: Probe

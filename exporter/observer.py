@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 #: The plain connect goes first: a rejecting router may send six ICMP errors at once and then one
 #: a second, and the application's view must not wait for what the trace uses up.
-HEAD_START = 0.1
+HEAD_START = 0.05
 
 INTERNAL_ERROR = "internal error while tracing %r"
 

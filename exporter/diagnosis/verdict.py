@@ -49,6 +49,7 @@ from exporter.model import (
     FailureReason,
     Handshake,
     Location,
+    Reply,
     ReplyKind,
     State,
     StopReason,
@@ -191,13 +192,21 @@ def _refused(trace: Trace, answer: Answer, zones: ZoneMap) -> Verdict:
         last_reachable_hop=device.hop or device.suspects[0],
         reason=f"{who.capitalize()}, {reply.address} at {place}, {verb} to {destination_of(trace)} "
         f"with {icmp}: {WHERE[location]}.",
-        confidence=Confidence.HIGH if device.hop else Confidence.MEDIUM,
+        confidence=_confidence_in_refusal(device, reply),
         blocked_at_hop=device.hop or device.first_seen,
         suspect_hops=device.suspects,
         blocked_by=reply.address,
         location=location,
         evidence=(f"{icmp} from {reply.address}, first for the probe with TTL {answer.probe.ttl}",),
     )
+
+
+def _confidence_in_refusal(device: Device, reply: Reply) -> Confidence:
+    # With its sequence number rewritten, a quote proves less: somebody off the path could guess
+    # the rest.
+    if device.hop is None or "sequence number" in reply.rewritten:
+        return Confidence.MEDIUM
+    return Confidence.HIGH
 
 
 def _location_of_address(address: str, device: Device, trace: Trace, zones: ZoneMap) -> Location:

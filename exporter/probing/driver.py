@@ -18,6 +18,10 @@ from exporter.probing.tracer import Tracer
 
 #: So many probes may go at once before the rate holds: a dozen traces' windows.
 PROBE_BURST = 50
+#: How long the prober rests while it is busy: short while a trace is finding its way, for the
+#: first sweep feels it; else as long as attempts can wait.
+SWEEP_TICK = 0.003
+TICK = 0.02
 #: Out of tokens, the driver waits for a few at once instead of waking up for each.
 REFILL_QUANTUM = 0.01
 
@@ -62,6 +66,10 @@ class Driver:
         self.engine = engine
         self._bucket = TokenBucket(probes_per_second, burst)
         self._runs: dict[Flow, _Run] = {}
+        #: Whether the last `pump` found anything to read or to send, and whether any trace is
+        #: finding its way, so that what arrives next should be read soon.
+        self.busy = False
+        self.sweeping = False
 
     def start(
         self,
@@ -90,16 +98,18 @@ class Driver:
 
     def pump(self, now: float) -> float | None:
         """Do what is due; returns when to be called again, None when no trace runs."""
-        for flow, answer in self._arrived():
+        arrived = self._arrived()
+        for flow, answer in arrived:
             if run := self._runs.get(flow):
                 self._guard(run, self._fold, answer, now)
         due = [run for run in self._runs.values() if run.wake <= now]
+        self.busy = bool(arrived or due)
         # Whoever waits longest is served first, so that no trace starves the others.
         for run in sorted(due, key=lambda run: run.wake):
             self._guard(run, self._serve, now)
-        wakes = [
-            run.wake if run.wake > now else now + REFILL_QUANTUM for run in self._runs.values()
-        ]
+        runs = self._runs.values()
+        self.sweeping = any(run.tracer.sweeping for run in runs)
+        wakes = [run.wake if run.wake > now else now + REFILL_QUANTUM for run in runs]
         return min(wakes, default=None)
 
     def _arrived(self) -> list[tuple[Flow, Answer]]:
@@ -161,14 +171,17 @@ class Driver:
 
 
 class Prober:
-    """A driver on the running asyncio loop: `trace` awaits one trace."""
+    """A driver on the running asyncio loop: `trace` awaits one trace.
+
+    While packets come and go it works in ticks, so that a wake-up serves many of them; their
+    times are the kernel's, so none is the worse for waiting. Else it sleeps until one comes.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        for fileno in driver.engine.filenos():
-            self._loop.add_reader(fileno, self._pump)
+        self._listening = False
 
     async def trace(
         self, destination: str, port: int, plan: Plan, preferred_port: int = 0
@@ -204,15 +217,34 @@ class Prober:
 
     def close(self) -> None:
         """Leave the loop and close the engine."""
-        if self._timer:
-            self._timer.cancel()
-        for fileno in self._driver.engine.filenos():
-            self._loop.remove_reader(fileno)
+        self._sleep_until(None)
+        self._listen(on=False)
         self._driver.engine.close()
 
     def _pump(self) -> None:
-        wanted = self._driver.pump(time.monotonic())
+        """Do what is due, then rest for a tick, or sleep when there was nothing to do."""
+        now = time.monotonic()
+        wanted: float | None = now + TICK  # after a fault, which the loop reports, as well
+        try:
+            wanted = self._driver.pump(now)
+        finally:
+            resting = wanted is not None and self._driver.busy
+            self._listen(on=not resting)
+            tick = SWEEP_TICK if self._driver.sweeping else TICK
+            self._sleep_until(now + tick if resting else wanted)
+
+    def _listen(self, *, on: bool) -> None:
+        if on is self._listening:
+            return
+        self._listening = on
+        for fileno in self._driver.engine.filenos():
+            if on:
+                self._loop.add_reader(fileno, self._pump)
+            else:
+                self._loop.remove_reader(fileno)
+
+    def _sleep_until(self, when: float | None) -> None:
         if self._timer:
             self._timer.cancel()
         # loop.time() is the monotonic clock on every platform with raw sockets.
-        self._timer = None if wanted is None else self._loop.call_at(wanted, self._pump)
+        self._timer = None if when is None else self._loop.call_at(when, self._pump)

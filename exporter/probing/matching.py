@@ -22,6 +22,8 @@ from exporter.probing.packet import ACK, RST, SYN, IcmpError, Segment
 _SEQUENCE_SPACE = 1 << 32
 _IP_ID_SPACE = 0xFFFF
 _TIME_EXCEEDED = 11
+#: Looking a member up in its enumeration takes as long as half the matching.
+TIME_EXCEEDED, UNREACHABLE = ReplyKind.TIME_EXCEEDED, ReplyKind.UNREACHABLE
 
 
 @dataclass(slots=True, eq=False)
@@ -88,11 +90,10 @@ class Matcher:
             self.foreign += 1
             return None
         state, probe, sequence = found
-        expired = error.type == _TIME_EXCEEDED
         reply = Reply(
-            ReplyKind.TIME_EXCEEDED if expired else ReplyKind.UNREACHABLE,
+            TIME_EXCEEDED if error.type == _TIME_EXCEEDED else UNREACHABLE,
             error.sender,
-            max(received_at, probe.sent_at),
+            max(probe.sent_at, received_at),
             error.reply_ttl,
             (error.type, error.code),
             error.quoted_ttl,

@@ -24,7 +24,10 @@ _IP = Struct("!BxHHHBBxx4s4s")  # RFC 791: ver/ihl, length, id, flags/offset, tt
 _PORTS_SEQUENCE = Struct("!HHI")  # RFC 9293, the 8 octets that every quote holds
 _TCP = Struct("!HHIIBBH")  # the same, with acknowledgement, offset, flags, window
 _OBJECT = Struct("!HBB")  # RFC 4884 section 8: length, class, type
-_LABEL = Struct("!I")
+_WORD = Struct("!H")
+_LONG = Struct("!I")
+_ID_AT = 4
+_TTL_AT = 8
 _SEQUENCE_AT = 24
 _CHECKSUM_AT = 36
 _ICMP_TIME_EXCEEDED = 11
@@ -35,6 +38,7 @@ _FRAGMENT_OFFSET = 0x1FFF
 _MINIMUM_IP = 20
 _MINIMUM_ICMP = 8
 _QUOTED_TRANSPORT = 8
+_MINIMUM_EXTENDED = 128 + 4  # RFC 4884: the padded quote and an extension header
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
@@ -99,10 +103,10 @@ class SynTemplate:
         total = self._sum_without_sequence + (sequence >> 16) + (sequence & 0xFFFF)
         total = (total & 0xFFFF) + (total >> 16)
         total = (total & 0xFFFF) + (total >> 16)
-        packet[4:6] = ip_id.to_bytes(2, "big")
-        packet[8] = ttl
-        packet[_SEQUENCE_AT : _SEQUENCE_AT + 4] = sequence.to_bytes(4, "big")
-        packet[_CHECKSUM_AT : _CHECKSUM_AT + 2] = (total ^ 0xFFFF).to_bytes(2, "big")
+        _WORD.pack_into(packet, _ID_AT, ip_id)
+        packet[_TTL_AT] = ttl
+        _LONG.pack_into(packet, _SEQUENCE_AT, sequence)
+        _WORD.pack_into(packet, _CHECKSUM_AT, total ^ 0xFFFF)
         return packet
 
 
@@ -112,7 +116,11 @@ def _build_syn(flow: Flow) -> bytes:
 
     Hosts are known to drop or reset SYNs without a maximum segment size.
     """
-    from scapy.layers.inet import IP, TCP  # here, because it takes 45 MB and 0.25 s
+    from scapy.config import conf  # here, because it takes 45 MB and 0.25 s
+
+    # What is not needed here: the host's routes, which may be many, and the IPv6 layers.
+    conf.route_autoload = conf.route6_autoload = conf.ipv6_enabled = False
+    from scapy.layers.inet import IP, TCP
 
     options = [
         ("MSS", 1460),
@@ -186,7 +194,7 @@ def _decode_quote(
         sequence,
         ip_id,
         ttl,
-        decode_mpls(packet, icmp_at),
+        decode_mpls(packet, icmp_at) if size >= quote + _MINIMUM_EXTENDED else (),
     )
 
 
@@ -239,7 +247,7 @@ def _decode_labels(stack: bytes) -> tuple[MplsLabel, ...]:
     return tuple(
         # RFC 3032: label 20 bits, traffic class 3, bottom of stack 1, TTL 8
         MplsLabel(entry >> 12, entry >> 9 & 7, bool(entry >> 8 & 1), entry & 0xFF)
-        for (entry,) in _LABEL.iter_unpack(whole)
+        for (entry,) in _LONG.iter_unpack(whole)
     )
 
 

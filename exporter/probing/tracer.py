@@ -19,7 +19,7 @@
 5. Unless the destination itself has answered over TCP, CONFIRMATIONS SYNs with the TTL of an
    ordinary packet follow, CONFIRMATION_SPACING apart, until one is answered: from the first
    stall of the window, or as soon as an ICMP error ends the path. Only they make silence
-   "filtered". Together with the last one's patience they last 3.2 s, longer than a Linux router
+   "filtered". Together with the last one's patience they last 3.19 s, longer than a Linux router
    tries to resolve a dead neighbour before it says so.
 6. A trace is complete when no probe is due or to come, and each one has been answered or has
    had its patience. Its stop reason follows from the answers alone.
@@ -32,7 +32,6 @@ All times are seconds on one monotonic clock, given by the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import NamedTuple
 
@@ -54,8 +53,8 @@ SPACING = 0.6
 STALL_FLOOR = 0.1
 PATIENCE_FLOOR = 0.5
 CONFIRMATIONS = 3
-CONFIRMATION_SPACING = 1.15
-CONFIRMATION_PATIENCE_FLOOR = 0.9
+CONFIRMATION_SPACING = 1.12
+CONFIRMATION_PATIENCE_FLOOR = 0.95
 TOLERATED_LOSS = 0.2
 LOSSY_CONFIRMATIONS = 16
 LOSSY_SPACING = 0.5
@@ -64,6 +63,9 @@ STAGGER = 0.3
 SEND_RETRIES = 5
 SEND_RETRY_DELAY = 0.1
 DEADLINE = 30.0
+
+#: Looking a member up in its enumeration costs as much as the rest of a step.
+TIME_EXCEEDED = ReplyKind.TIME_EXCEEDED
 
 
 class _End(NamedTuple):
@@ -94,6 +96,8 @@ class Tracer:
         #: TTL -> probes sent, in order; and the answer to each.
         self._sent: dict[int, list[Probe]] = {}
         self._answers: dict[Probe, Answer] = {}
+        #: What was sent and not answered yet, in order.
+        self._unanswered: dict[Probe, None] = {}
         #: The farthest TTL whose first attempt is queued or sent, and how many still wait.
         self._opened = 0
         self._waiting_first = 0
@@ -112,13 +116,14 @@ class Tracer:
 
     def next_probe(self, now: float) -> tuple[int, int] | None:
         """The (ttl, attempt) to send now, None when there is nothing to send yet."""
-        self._advance(now)
-        if self.stop_reason or now < self._not_before:
-            return None
-        if self._queue and self._queue[0][0] <= now:
-            ttl = self._queue[0][1]
-            return ttl, self._next_attempt(ttl)
-        return None
+        queue = self._queue
+        while True:
+            self._skip_unwanted()
+            if queue and queue[0][0] <= now < self._deadline and not self.stop_reason:
+                ttl = queue[0][1]
+                return None if now < self._not_before else (ttl, self._next_attempt(ttl))
+            if not self._move_on(now):
+                return None
 
     def sent(self, probe: Probe) -> None:
         """The probe that `next_probe` named is on its way."""
@@ -126,6 +131,7 @@ class Tracer:
         ttl, attempt = probe.ttl, probe.attempt
         self._refusals = 0
         self._sent.setdefault(ttl, []).append(probe)
+        self._unanswered[probe] = None
         if ttl == FULL_TTL:
             self._confirm_again(probe)
             return
@@ -150,15 +156,21 @@ class Tracer:
         if known and (known.reply.kind in TCP_KINDS or reply.kind not in TCP_KINDS):
             return
         self._answers[probe] = answer
-        if reply.kind is not ReplyKind.ACK:
-            self._longest_rtt = max(self._longest_rtt, answer.rtt)
-        self._reached |= reply.kind in TCP_KINDS
-        if probe.ttl == FULL_TTL:
+        self._unanswered.pop(probe, None)
+        if reply.kind is not ReplyKind.ACK and answer.rtt > self._longest_rtt:
+            self._longest_rtt = answer.rtt
+        if reply.kind is TIME_EXCEEDED:
+            if probe.ttl != FULL_TTL:
+                self._advance_frontier(probe.ttl, reply.received_at)
             return
-        if reply.kind is ReplyKind.TIME_EXCEEDED:
-            self._advance_frontier(probe.ttl, reply.received_at)
-        else:
+        self._reached |= reply.kind in TCP_KINDS
+        if probe.ttl != FULL_TTL:
             self._end_at(_End(reply.kind not in TCP_KINDS, probe.ttl), reply.received_at)
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether the next answer may call for the next TTL at once."""
+        return self._end is None and self._opened < self.plan.max_hops
 
     def wake_at(self) -> float:
         """When to call `next_probe` again if no answer comes before."""
@@ -184,23 +196,31 @@ class Tracer:
 
     # -- the rules ---------------------------------------------------------------------
 
-    def _advance(self, now: float) -> None:
+    def _skip_unwanted(self) -> None:
+        """Bring what is wanted to the head of the queue."""
+        queue = self._queue
         self._stagger()
-        while self._queue and not self._wanted(self._queue[0][1]):
-            _, ttl = heappop(self._queue)
+        while queue and not self._wanted(queue[0][1]):
+            _, ttl = heappop(queue)
             if ttl <= self._bound():
                 self._parked.add(ttl)
-        if self._may_stall() and now >= self._stall_at():
-            self._progress_at = now
-            self._open_window(self._opened + WINDOW, now)
-            if not self._reached:
-                self._confirm(now)
-        if self.stop_reason:
-            return
-        if not self._queue and not self._may_stall() and now >= self._settled_at():
-            self.stop_reason = self._conclusion()
-        elif now >= self._deadline:
-            self.stop_reason = StopReason.DEADLINE
+
+    def _move_on(self, now: float) -> bool:
+        """With nothing to send, open the window further or end; whether there is more to send."""
+        if now >= self._deadline:
+            self.stop_reason = self.stop_reason or StopReason.DEADLINE
+        elif self._may_stall():
+            return now >= self._stall_at() and self._pass_stall(now)
+        elif not self._queue and now >= self._settled_at():
+            self.stop_reason = self.stop_reason or self._conclusion()
+        return False
+
+    def _pass_stall(self, now: float) -> bool:
+        self._progress_at = now
+        self._open_window(self._opened + WINDOW, now)
+        if not self._reached:
+            self._confirm(now)
+        return True
 
     def _end_at(self, end: _End, now: float) -> None:
         if self._end and self._end <= end:
@@ -244,7 +264,8 @@ class Tracer:
         return self._progress_at + self._patience(STALL_FLOOR)
 
     def _patience(self, floor: float) -> float:
-        return min(max(floor, 3 * self._longest_rtt), max(floor, self.plan.timeout))
+        justified = 3 * self._longest_rtt
+        return floor if justified <= floor else min(justified, max(floor, self.plan.timeout))
 
     def _open_window(self, until: int, now: float) -> None:
         until = min(until, self._bound())
@@ -298,24 +319,17 @@ class Tracer:
         return received < (1 - TOLERATED_LOSS) * sent
 
     def _settled_at(self) -> float:
-        """When the last unanswered probe has had its patience."""
-        sweep = self._last_unanswered(range(1, self._bound() + 1))
-        settled = sweep + self._patience(PATIENCE_FLOOR)
-        if self._wanted(FULL_TTL):
-            confirmation = self._last_unanswered((FULL_TTL,))
-            settled = max(settled, confirmation + self._patience(CONFIRMATION_PATIENCE_FLOOR))
-        return settled
-
-    def _last_unanswered(self, ttls: Iterable[int]) -> float:
-        """When the latest unanswered probe of these TTLs was sent; the start of time if none."""
+        """When the last unanswered probe has had its patience; the start of time if none has to."""
+        bound, confirming = self._bound(), self._wanted(FULL_TTL)
+        sweep = confirmation = float("-inf")
+        for probe in self._unanswered:
+            if probe.ttl <= bound:
+                sweep = probe.sent_at
+            elif probe.ttl == FULL_TTL and confirming:
+                confirmation = probe.sent_at
         return max(
-            (
-                probe.sent_at
-                for ttl in ttls
-                for probe in self._sent.get(ttl, ())
-                if probe not in self._answers
-            ),
-            default=float("-inf"),
+            sweep + self._patience(PATIENCE_FLOOR),
+            confirmation + self._patience(CONFIRMATION_PATIENCE_FLOOR),
         )
 
     def _conclusion(self) -> StopReason:

@@ -386,7 +386,7 @@ class SimulatedNetwork:
 
     def _answer(self, conversation: _Conversation, probe: Probe, hop: int, reply: Reply) -> None:
         """Send a reply on its way from the device at `hop`, perhaps twice."""
-        sent = replace(reply, ttl=INITIAL_TTL - max(hop - 1, 0))
+        sent = reply._replace(ttl=INITIAL_TTL - max(hop - 1, 0))
         copies = 1 + (self._random.random() < self.conditions.duplicate)
         for _ in range(copies):
             self._send(hop, lambda: self._deliver(conversation, probe, sent))
@@ -401,7 +401,7 @@ class SimulatedNetwork:
             conversation.duplicates += 1
             return
         conversation.answered.add(probe)
-        self._arrived.append((flow, Answer(probe, replace(reply, received_at=self._now))))
+        self._arrived.append((flow, Answer(probe, reply._replace(received_at=self._now))))
 
     def _send(self, links: int, arrive: Callable[[], None]) -> None:
         """Send a packet over so many links, unless it is lost."""

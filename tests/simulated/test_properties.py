@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -369,4 +368,4 @@ def test_one_external_block_among_twenty(action: str) -> None:
 
 
 def _received(answer: Answer, now: float) -> Reply:
-    return replace(answer.reply, received_at=now)
+    return answer.reply._replace(received_at=now)

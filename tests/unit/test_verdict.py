@@ -49,7 +49,7 @@ REFUSED = Handshake(success=False, duration=0.01, error="Connection refused")
 def arrived(kind: ReplyKind, reply_ttl: int = FULL_TTL - DISTANCE + 1) -> Trace:
     """A trace whose last hop is the destination."""
     last = end(DISTANCE, kind)
-    answers = tuple(replace(a, reply=replace(a.reply, ttl=reply_ttl)) for a in last.answers)
+    answers = tuple(a._replace(reply=a.reply._replace(ttl=reply_ttl)) for a in last.answers)
     hops = (*routers(DISTANCE - 1), replace(last, answers=answers))
     return trace(hops, StopReason.DESTINATION)
 
@@ -71,7 +71,7 @@ def refused(
     """A trace that an ICMP error ends at a TTL, behind routers that answered for themselves."""
     last = first_seen - 1 if answering is None else answering
     error = answer(first_seen, 1, kind=ReplyKind.UNREACHABLE, address=by, icmp=icmp)
-    error = replace(error, reply=replace(error.reply, ttl=reply_ttl))
+    error = error._replace(reply=error.reply._replace(ttl=reply_ttl))
     hops = (*routers(last), *silence(last + 1, first_seen - 1), Hop(first_seen, 1, (error,)))
     return trace(hops, StopReason.ICMP_ERROR, confirmation=confirmation)
 
@@ -230,7 +230,7 @@ def test_this_host_s_own_neighbour_does_not_answer() -> None:
 def test_only_the_confirmation_was_rejected() -> None:
     """A rejection of a full-TTL SYN alone blames the hops right behind the last answer."""
     error = answer(FULL_TTL, 1, kind=ReplyKind.UNREACHABLE, address="192.0.2.9", icmp=(3, 13))
-    error = replace(error, reply=replace(error.reply, ttl=None))
+    error = error._replace(reply=error.reply._replace(ttl=None))
     made = replace(silent_after(5), confirmation=Hop(FULL_TTL, 1, (error,)))
     verdict = judge(made, zones=ZONES)
     assert verdict.state is State.REJECTED

@@ -13,7 +13,6 @@ lengthen round trips.
 from __future__ import annotations
 
 import ctypes
-import errno
 import socket
 import struct
 import time
@@ -21,7 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from exporter.model import Answer, Failure, FailureReason, Flow, Probe, ProbeError
+from exporter.model import Answer, Flow, Probe, ProbeError
+from exporter.probing.engines.failures import failure_of
 from exporter.probing.matching import FlowState, Matcher
 from exporter.probing.packet import (
     IcmpError,
@@ -40,6 +40,8 @@ SOL_RAW = 255
 ICMP_FILTER = 1
 
 _TIMESPEC = struct.Struct("@qq")
+#: Looking a constant up in the socket module's enumerations takes longer than comparing it.
+_STAMP = (int(socket.SOL_SOCKET), SO_TIMESTAMPNS)
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_TIMESPEC.size)
 _RECEIVE_BUFFER = 1 << 20
 #: A quote with extensions is at most 576 octets by RFC 1812; longer packets are cut.
@@ -49,24 +51,7 @@ _BATCH = 256
 #: An arrival stamp older than this is a step of the wall clock, not a late reader.
 _OLDEST_STAMP = 2.0
 #: cBPF jumps reach 255 instructions; with more ports the filter lets everything pass.
-_MOST_FILTERED_PORTS = 200
-
-_REASONS = {
-    errno.EPERM: FailureReason.PERMISSION,
-    errno.EACCES: FailureReason.PERMISSION,
-    errno.ENETUNREACH: FailureReason.NO_ROUTE,
-    errno.EHOSTUNREACH: FailureReason.NO_ROUTE,
-    errno.ENETDOWN: FailureReason.NO_ROUTE,
-    errno.ENODEV: FailureReason.NO_ROUTE,
-    errno.ENXIO: FailureReason.NO_ROUTE,
-    errno.EADDRNOTAVAIL: FailureReason.NO_ROUTE,
-    errno.EINVAL: FailureReason.NO_ROUTE,
-}
-_CLAUSES = {
-    FailureReason.PERMISSION: "this host's own firewall or policy refuses to send",
-    FailureReason.NO_ROUTE: "this host has no route or its interface is down",
-    FailureReason.INTERNAL: "this host could not send",
-}
+MOST_FILTERED_PORTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +73,6 @@ IPV4 = Family(
     decode_error=decode_icmp,
     decode_segment=decode_segment,
 )
-
-
-def failure_of(error: OSError) -> Failure:
-    """What an errno of a send or a connect says about this host."""
-    reason = _REASONS.get(error.errno or 0, FailureReason.INTERNAL)
-    return Failure(reason, f"{_CLAUSES[reason]} ({error.strerror})")
 
 
 @dataclass(slots=True, eq=False)
@@ -132,8 +111,11 @@ class SynEngine:
 
     def open(self, destination: str, port: int, preferred_port: int = 0) -> Flow:
         """Reserve a source port on the address that the kernel would send from."""
-        source = self._source_toward(destination, port)
-        holder = self._reserve(preferred_port)
+        try:
+            source = self._source_toward(destination, port)
+            holder = self._reserve(preferred_port)
+        except OSError as error:
+            raise ProbeError(failure_of(error)) from error
         flow = Flow(source, holder.getsockname()[1], destination, port)
         self._flows[flow] = _OpenFlow(self._matcher.open(flow), SynTemplate(flow), holder)
         self._filter_ports()
@@ -199,10 +181,7 @@ class SynEngine:
 
     def _source_toward(self, destination: str, port: int) -> str:
         with socket.socket(self._family.address_family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((destination, port))
-            except OSError as error:
-                raise ProbeError(failure_of(error)) from error
+            probe.connect((destination, port))
             return str(probe.getsockname()[0])
 
     def _reserve(self, preferred_port: int) -> socket.socket:
@@ -214,10 +193,9 @@ class SynEngine:
                 holder.bind(("", preferred_port))
                 return holder
             holder.bind(("", 0))
-        except OSError as error:
+        except OSError:
             holder.close()
-            failure = Failure(FailureReason.INTERNAL, f"no source port is free ({error.strerror})")
-            raise ProbeError(failure) from error
+            raise
         return holder
 
     def _filter_ports(self) -> None:
@@ -239,12 +217,12 @@ def _raw_socket(family: Family, protocol: int) -> socket.socket:
 
 
 def _arrival(ancillary: list[tuple[int, int, bytes]]) -> float:
+    now = time.monotonic()
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+        if (level, kind) == _STAMP:
             seconds, nanoseconds = _TIMESPEC.unpack(data)
-            stamp = seconds * 1_000_000_000 + nanoseconds
-            return arrival_time(stamp, time.time_ns(), time.monotonic())
-    return time.monotonic()
+            return arrival_time(seconds * 1_000_000_000 + nanoseconds, time.time_ns(), now)
+    return now
 
 
 def arrival_time(stamp_ns: int, wall_ns: int, monotonic: float) -> float:
@@ -263,7 +241,7 @@ def port_filter(ports: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
     Rows are (code, jump if true, jump if false, constant).
     """
     accept, reject = (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0)
-    if len(ports) > _MOST_FILTERED_PORTS:
+    if len(ports) > MOST_FILTERED_PORTS:
         return [accept]
     program = [
         (0xB1, 0, 0, 0),  # ldxb 4 * ([0] & 0xf): x = length of the IP header

@@ -1,0 +1,48 @@
+"""Nothing that can arrive makes the decoders fail."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.model import MplsLabel
+from exporter.probing.packet import IcmpError, Segment, Undecoded, decode_icmp, decode_segment
+from tests import fuzz
+
+thorough = settings(max_examples=500, deadline=None)
+octets = st.integers(0, 255)
+changes = st.lists(st.tuples(st.integers(0, 299), octets), max_size=8)
+
+
+def test_a_million_packets() -> None:
+    """A million random and mutated packets give typed results, every kind among them."""
+    results = fuzz.run(seed=2, count=1_000_000)
+    assert sum(results.values()) - results["foreign"] == 2_000_000
+    assert min(results[kind] for kind in ("decoded", "not ours", "malformed", "foreign")) > 10_000
+
+
+@thorough
+@given(st.binary(max_size=300))
+def test_random_octets(packet: bytes) -> None:
+    """Whatever the octets are, the decoders return a value."""
+    assert isinstance(decode_icmp(packet), IcmpError | Undecoded)
+    assert isinstance(decode_segment(packet), Segment | Undecoded)
+
+
+@thorough
+@given(st.sampled_from(fuzz.corpus()), changes, st.integers(0, 300))
+def test_mutated_packets(packet: bytes, changed: list[tuple[int, int]], size: int) -> None:
+    """A valid packet with octets changed and its end cut off gives a value in its bounds."""
+    mutated = bytearray(packet)
+    for index, value in changed:
+        mutated[index % len(mutated)] = value
+    result = decode_icmp(bytes(mutated[:size]))
+    if isinstance(result, IcmpError):
+        assert result.type in (3, 11)
+        assert all(_is_label(label) for label in result.mpls)
+        assert 0 <= result.source_port <= 65535
+        assert 0 <= result.sequence < 2**32
+
+
+def _is_label(label: MplsLabel) -> bool:
+    return 0 <= label.label < 2**20 and 0 <= label.traffic_class < 8 and 0 <= label.ttl < 256

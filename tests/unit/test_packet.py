@@ -1,0 +1,304 @@
+"""The fast path writes and reads what scapy says is right."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scapy.layers.inet import IP, TCP, IPOption_NOP, IPOption_RR
+
+from exporter.model import Flow, MplsLabel
+from exporter.probing.packet import (
+    MALFORMED,
+    MAX_LABELS,
+    NOT_OURS,
+    IcmpError,
+    Segment,
+    SynTemplate,
+    Undecoded,
+    decode_icmp,
+    decode_segment,
+)
+from tests.unit.packets import (
+    FLOW,
+    IP_ID,
+    ROUTER,
+    SEQUENCE,
+    error,
+    extension,
+    flows,
+    padded,
+    segment,
+    stacks,
+    syn,
+)
+
+STACK = [MplsLabel(16005, 5, bottom=False, ttl=1), MplsLabel(3, 0, bottom=True, ttl=7)]
+#: What `error` with its defaults is.
+TIME_EXCEEDED = IcmpError(
+    ROUTER, 62, 11, 0, "10.9.0.1", 40001, "10.9.5.2", 443, SEQUENCE, IP_ID, 1, ()
+)
+#: The kernel's options of a SYN (tcp(7)), as scapy names them.
+KERNEL_OPTIONS = ["MSS", "SAckOK", "Timestamp", "NOP", "WScale"]
+
+words = st.integers(0, 0xFFFF)
+sequences = st.integers(0, 0xFFFFFFFF)
+quick = settings(max_examples=150, deadline=None)
+
+
+def icmp(packet: bytes) -> IcmpError:
+    """The packet, which must be an ICMP error."""
+    decoded = decode_icmp(packet)
+    assert isinstance(decoded, IcmpError), decoded
+    return decoded
+
+
+# -- out -------------------------------------------------------------------------------
+
+
+@quick
+@given(flows, st.lists(st.tuples(st.integers(1, 255), words, sequences), min_size=1, max_size=5))
+def test_a_patched_syn_is_what_scapy_would_build(
+    flow: Flow, probes: list[tuple[int, int, int]]
+) -> None:
+    """Each probe of one template has its own TTL, IP ID and sequence number, and sums up."""
+    template = SynTemplate(flow)
+    for ttl, ip_id, sequence in probes:
+        packet = IP(bytes(template.patch(ttl, ip_id, sequence)))
+        tcp = packet[TCP]
+        assert (packet.ttl, packet.id, tcp.seq) == (ttl, ip_id, sequence)
+        assert (packet.src, tcp.sport) == (flow.source, flow.source_port)
+        assert (packet.dst, tcp.dport) == (flow.destination, flow.destination_port)
+        given_sum = tcp.chksum
+        del tcp.chksum
+        assert given_sum == IP(bytes(packet))[TCP].chksum
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 0xFFFF, 0x10000, 0xFFFF0000, 0xFFFFFFFF])
+def test_checksums_fold_at_the_edges(sequence: int) -> None:
+    """A carry out of 16 bits is added back, however often."""
+    packet = IP(bytes(SynTemplate(FLOW).patch(1, 1, sequence)))
+    given_sum = packet[TCP].chksum
+    del packet[TCP].chksum
+    assert given_sum == IP(bytes(packet))[TCP].chksum
+
+
+def test_a_carry_out_of_a_carry() -> None:
+    """A sum of 0x1FFFF has to be folded twice."""
+    template = SynTemplate(FLOW)
+    without = int.from_bytes(template.patch(1, 1, 0)[36:38], "big") ^ 0xFFFF
+    packet = IP(bytes(template.patch(1, 1, 0xFFFF << 16 | 0x10000 - without)))
+    assert packet[TCP].chksum == 0xFFFE
+
+
+def test_a_syn_looks_like_a_kernels() -> None:
+    """A SYN carries the options of an ordinary connection, may not be fragmented, has no data."""
+    packet = IP(bytes(SynTemplate(FLOW).patch(5, 6, 7)))
+    assert packet.flags == "DF"
+    assert packet[TCP].flags == "S"
+    assert packet[TCP].ack == 0
+    assert [name for name, _ in packet[TCP].options] == KERNEL_OPTIONS
+    assert len(packet) == packet.len == 60
+
+
+# -- ICMP errors -----------------------------------------------------------------------
+
+
+def test_a_time_exceeded_is_read() -> None:
+    """Every field of an ICMP error and its quote comes out as it went in."""
+    assert decode_icmp(error(bytes(syn()))) == TIME_EXCEEDED
+
+
+@pytest.mark.parametrize("code", range(16))
+def test_every_unreachable_code_is_kept(code: int) -> None:
+    """A destination-unreachable keeps its code, a known one or not."""
+    decoded = icmp(error(bytes(syn()), kind=3, code=code))
+    assert (decoded.type, decoded.code) == (3, code)
+
+
+def test_eight_octets_of_tcp_are_enough() -> None:
+    """A quote of no more than RFC 792 demands is read in full, one octet less is malformed."""
+    quote = bytes(syn())
+    assert decode_icmp(error(quote[:28])) == TIME_EXCEEDED
+    assert decode_icmp(error(quote[:27])) is MALFORMED
+
+
+def test_options_in_the_outer_header_move_the_rest() -> None:
+    """IP options of the router's own packet do not shift what is read."""
+    options = [IPOption_NOP(), IPOption_RR(routers=["10.0.0.1", "10.0.0.2"])]
+    assert decode_icmp(error(bytes(syn()), options=options)) == TIME_EXCEEDED
+
+
+def test_options_in_the_quoted_header_move_the_ports() -> None:
+    """IP options that were added on the way are skipped in the quote, too."""
+    quoted = bytes(syn(options=[IPOption_RR(routers=["10.0.0.1"] * 9)]))
+    assert quoted[0] == 0x4F
+    assert decode_icmp(error(quoted)) == TIME_EXCEEDED
+    assert decode_icmp(error(quoted[:68])) == TIME_EXCEEDED
+    assert decode_icmp(error(quoted[:67])) is MALFORMED
+
+
+def test_the_quoted_ttl_is_kept() -> None:
+    """A quote whose TTL is not 1 shows it, for the hop is uncertain then."""
+    assert icmp(error(bytes(syn(ttl=0)))).quoted_ttl == 0
+    assert icmp(error(bytes(syn(ttl=9)))).quoted_ttl == 9
+
+
+def _outer(index: int, value: int) -> bytes:
+    packet = bytearray(error(bytes(syn())))
+    packet[index] = value
+    return bytes(packet)
+
+
+def _quoted(index: int, value: int) -> bytes:
+    return _outer(28 + index, value)
+
+
+FOREIGN = {
+    "outer IPv6": _outer(0, 0x65),
+    "outer version 0": _outer(0, 0x05),
+    "not ICMP": _outer(9, 17),
+    "echo reply": _outer(20, 0),
+    "source quench": _outer(20, 4),
+    "redirect": _outer(20, 5),
+    "parameter problem": _outer(20, 12),
+    "quoted IPv6": _quoted(0, 0x65),
+    "quoted UDP": _quoted(9, 17),
+    "quoted ICMP": _quoted(9, 1),
+    "quoted later fragment": _quoted(7, 1),
+}
+BROKEN = {
+    "nothing": b"",
+    "19 octets": error(bytes(syn()))[:19],
+    "no ICMP header": error(bytes(syn()))[:27],
+    "no quote": error(bytes(syn()))[:28],
+    "quoted header cut": error(bytes(syn()))[:47],
+    "outer header length 0": _outer(0, 0x40),
+    "outer header length 16": _outer(0, 0x44),
+    "outer header longer than the packet": error(b"", options=[])[:20].replace(b"\x45", b"\x4f", 1),
+    "quoted header length 0": _quoted(0, 0x40),
+    "quoted header length 16": _quoted(0, 0x44),
+    "quoted header longer than the packet": _quoted(0, 0x4F),
+}
+
+
+@pytest.mark.parametrize("packet", FOREIGN.values(), ids=FOREIGN)
+def test_what_is_none_of_our_business(packet: bytes) -> None:
+    """ICMP that quotes no SYN of ours is not ours, and no error."""
+    assert decode_icmp(packet) is NOT_OURS
+
+
+@pytest.mark.parametrize("packet", BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_read(packet: bytes) -> None:
+    """ICMP that is cut short or lies about a length is malformed."""
+    assert decode_icmp(packet) is MALFORMED
+
+
+# -- extensions ------------------------------------------------------------------------
+
+
+@quick
+@given(stacks)
+def test_a_compliant_label_stack_is_read(stack: list[MplsLabel]) -> None:
+    """Labels behind a quote with the length that RFC 4884 asks for come out in order."""
+    packet = error(padded(bytes(syn())) + extension(stack), length=32)
+    assert icmp(packet).mpls == tuple(stack)
+
+
+@quick
+@given(stacks)
+def test_a_legacy_label_stack_is_read(stack: list[MplsLabel]) -> None:
+    """Routers older than RFC 4884 leave the length 0 and put the labels behind 128 octets."""
+    assert icmp(error(padded(bytes(syn())) + extension(stack))).mpls == tuple(stack)
+
+
+def test_a_short_quote_has_no_extension() -> None:
+    """A length below 128 octets is not RFC 4884's, whatever stands behind the quote."""
+    assert icmp(error(bytes(syn())[:28] + extension(STACK), length=7)).mpls == ()
+
+
+def test_a_longer_quote_moves_the_extension() -> None:
+    """The length in the header says where the extension begins."""
+    packet = error(bytes(syn()).ljust(160, b"\0") + extension(STACK), length=40)
+    assert icmp(packet).mpls == tuple(STACK)
+
+
+def test_other_objects_before_the_labels_are_skipped() -> None:
+    """Interface information (RFC 5837) in front of the labels is passed over."""
+    before = b"\0\x08\x02\x0a\xde\xad\xbe\xef"
+    packet = error(padded(bytes(syn())) + extension(STACK, before=before), length=32)
+    assert icmp(packet).mpls == tuple(STACK)
+
+
+def test_a_missing_checksum_is_allowed_with_a_length() -> None:
+    """RFC 4884 lets a sender leave the checksum 0; without a length that proves nothing."""
+    unsummed = bytearray(extension(STACK))
+    unsummed[2:4] = b"\0\0"
+    quote = padded(bytes(syn())) + bytes(unsummed)
+    assert icmp(error(quote, length=32)).mpls == tuple(STACK)
+    assert icmp(error(quote)).mpls == ()
+
+
+def test_a_label_stack_is_bounded() -> None:
+    """No more labels are kept than any real network stacks."""
+    packet = error(padded(bytes(syn())) + extension(STACK * 50), length=32)
+    assert len(icmp(packet).mpls) == MAX_LABELS
+
+
+BAD_EXTENSIONS = {
+    "nothing": (b"", 32),
+    "header only": (b"\x20\0\0\0", 32),
+    "version 1": (b"\x10" + extension(STACK)[1:], 32),
+    "wrong checksum": (extension(STACK)[:-1] + b"\xff", 32),
+    "object of length 0": (b"\x20\0\0\0\0\0\1\1", 32),
+    "object of length 3": (b"\x20\0\0\0\0\3\1\1", 32),
+    "object longer than the packet": (b"\x20\0\0\0\xff\xff\1\1", 32),
+    "length below 128 octets": (extension(STACK), 7),
+    "length beyond the packet": (extension(STACK), 255),
+    "labels behind an object of length 3": (b"\x20\0\0\0\0\3\2" + extension(STACK)[4:], 32),
+    "half a label": (b"\x20\0\0\0\0\6\1\1\1\2", 32),
+}
+
+
+@pytest.mark.parametrize(("bad", "length"), BAD_EXTENSIONS.values(), ids=BAD_EXTENSIONS)
+def test_a_bad_extension_costs_only_itself(bad: bytes, length: int) -> None:
+    """An extension that cannot be read gives no labels, and the rest of the error stays."""
+    assert decode_icmp(error(padded(bytes(syn())) + bad, length=length)) == TIME_EXCEEDED
+
+
+# -- TCP -------------------------------------------------------------------------------
+
+
+@quick
+@given(flows, sequences, st.integers(0, 255), st.integers(0, 255))
+def test_a_segment_is_read(flow: Flow, ack: int, flags: int, ttl: int) -> None:
+    """Sender, ports, acknowledgement, flags and TTL of a segment come out as they went in."""
+    tcp = TCP(sport=flow.destination_port, dport=flow.source_port, flags=flags, ack=ack)
+    packet = bytes(IP(src=flow.destination, dst=flow.source, ttl=ttl) / tcp)
+    assert decode_segment(packet) == Segment(
+        flow.destination, flow.destination_port, flow.source_port, ack, flags, ttl
+    )
+
+
+def test_options_in_a_segments_header_move_the_rest() -> None:
+    """IP options of a TCP answer do not shift what is read."""
+    options = [IPOption_RR(routers=["10.0.0.1"] * 9)]
+    assert decode_segment(segment(options=options)) == decode_segment(segment())
+
+
+SEGMENTS: dict[str, tuple[bytes, Undecoded]] = {
+    "nothing": (b"", MALFORMED),
+    "19 octets": (segment()[:19], MALFORMED),
+    "TCP header cut": (segment()[:35], MALFORMED),
+    "header length 16": (b"\x44" + segment()[1:], MALFORMED),
+    "header longer than the packet": (b"\x4f" + segment()[1:], MALFORMED),
+    "IPv6": (b"\x65" + segment()[1:], NOT_OURS),
+    "UDP": (segment(proto=17), NOT_OURS),
+    "later fragment": (segment(frag=1), NOT_OURS),
+}
+
+
+@pytest.mark.parametrize(("packet", "why"), SEGMENTS.values(), ids=SEGMENTS)
+def test_segments_that_give_nothing(packet: bytes, why: Undecoded) -> None:
+    """A segment that is foreign or cut short says which of the two it is."""
+    assert decode_segment(packet) is why

@@ -1,0 +1,282 @@
+"""What is remembered of each target, and that it is bounded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from exporter.model import (
+    Answer,
+    FailureReason,
+    Hop,
+    Observation,
+    Probe,
+    Reply,
+    ReplyKind,
+    State,
+    StopReason,
+)
+from exporter.store import MAX_BRANCHES, Record, Store
+from tests.unit import samples
+
+OPEN = samples.opened()
+#: Every state of the same target.
+CLOSED, FILTERED, REJECTED, UNKNOWN, UNRESOLVED = (
+    replace(other, target=OPEN.target)
+    for other in (
+        samples.closed(),
+        samples.filtered(),
+        samples.rejected(),
+        samples.refused_by_host(),
+        samples.unresolved(),
+    )
+)
+
+
+def later(observation: Observation, seconds: float) -> Observation:
+    """The same a while later."""
+    return replace(observation, started_at=samples.STARTED_AT + seconds)
+
+
+def record_of(*observations: Observation) -> Record:
+    """What a store remembers of them."""
+    record = samples.store(*observations).get(OPEN.target.name)
+    assert record
+    return record
+
+
+def through(*hops: Hop) -> Observation:
+    """An observation of a path."""
+    made = samples.trace(hops, StopReason.DESTINATION)
+    return samples.observation(OPEN.target, OPEN.verdict, made)
+
+
+def hop(ttl: int, *addresses: str, kind: ReplyKind = ReplyKind.TIME_EXCEEDED) -> Hop:
+    """A hop that each of the addresses answered once."""
+    answers = tuple(
+        Answer(Probe(ttl, n, 0.0), Reply(kind, address, 0.1))
+        for n, address in enumerate(addresses, start=1)
+    )
+    return Hop(ttl, len(answers) or 1, answers)
+
+
+# -- latest, last good, first bad ------------------------------------------------------
+
+
+def test_a_new_target_is_unknown() -> None:
+    """Before its first trace a target has a record with nothing in it."""
+    store = samples.store(waiting=[OPEN.target])
+    record = store.get(OPEN.target.name)
+    assert record
+    assert (record.latest, record.last_good, record.first_bad, record.traces) == (None,) * 3 + (0,)
+    assert store.get("nobody") is None
+
+
+@pytest.mark.parametrize("good", [OPEN, CLOSED], ids=["open", "closed"])
+def test_a_target_that_is_reached_is_good(good: Observation) -> None:
+    """What reaches the destination is the latest and the last good, and ends a block."""
+    record = record_of(FILTERED, good)
+    assert record.latest is record.last_good is good
+    assert record.first_bad is None
+
+
+def test_the_first_bad_one_of_a_block_is_kept() -> None:
+    """While a block lasts, the observation with which it began and the last good one stay."""
+    first, second, third = later(FILTERED, 60), later(REJECTED, 120), later(FILTERED, 180)
+    record = record_of(OPEN, first, second, third)
+    assert record.latest is third
+    assert record.first_bad is first
+    assert record.last_good is OPEN
+
+
+def test_a_second_block_begins_anew() -> None:
+    """After the target was reached a new block has its own first observation."""
+    second = later(FILTERED, 120)
+    assert record_of(FILTERED, later(OPEN, 60), second).first_bad is second
+
+
+@pytest.mark.parametrize("unknown", [UNKNOWN, UNRESOLVED], ids=["error", "unresolved"])
+def test_not_knowing_changes_nothing(unknown: Observation) -> None:
+    """An unknown state is the latest, but neither ends a block nor begins one."""
+    assert record_of(unknown).first_bad is None
+    record = record_of(OPEN, FILTERED, later(unknown, 60))
+    assert record.first_bad is FILTERED
+    assert record.last_good is OPEN
+
+
+def test_interception_is_bad() -> None:
+    """A target whose traffic is intercepted is not open."""
+    verdict = replace(OPEN.verdict, state=State.INTERCEPTED)
+    seen = replace(OPEN, verdict=verdict)
+    assert record_of(seen).first_bad is seen
+    assert record_of(seen).last_good is None
+
+
+def test_a_state_has_a_beginning() -> None:
+    """The time of the present state is that of its first observation."""
+    record = record_of(later(OPEN, 0), later(FILTERED, 60), later(FILTERED, 120))
+    assert record.state_since == samples.STARTED_AT + 60
+
+
+# -- changes ---------------------------------------------------------------------------
+
+
+def test_the_first_observation_is_a_change() -> None:
+    """The log shows the first trace of a target in full."""
+    store = samples.store(waiting=[OPEN.target])
+    change = store.add(OPEN)
+    assert (change.first, change.state, change.path) == (True, False, False)
+    assert change
+
+
+def test_the_same_again_is_none() -> None:
+    """A second trace with the same result changes nothing."""
+    assert not samples.store(OPEN).add(later(OPEN, 60))
+
+
+@pytest.mark.parametrize(
+    "change", [{"state": State.INCONCLUSIVE}, {"blocked_at_hop": 3}, {"blocked_by": "192.0.2.1"}]
+)
+def test_another_conclusion_is_a_change(change: dict[str, object]) -> None:
+    """State, place and culprit of a block are what the log reports a change of."""
+    verdict = replace(REJECTED.verdict, **change)  # type: ignore[arg-type]
+    assert samples.store(REJECTED).add(replace(REJECTED, verdict=verdict)).state
+
+
+def test_another_wording_is_none() -> None:
+    """Evidence and confidence vary from trace to trace without a change of state."""
+    verdict = replace(REJECTED.verdict, evidence=("3 of 3",), reason="Otherwise.")
+    assert not samples.store(REJECTED).add(replace(REJECTED, verdict=verdict))
+
+
+# -- paths -----------------------------------------------------------------------------
+
+
+def test_another_responder_is_another_path() -> None:
+    """A hop whose responders are all new has moved."""
+    store = samples.store(through(hop(1, "a"), hop(2, "b")))
+    assert store.add(through(hop(1, "a"), hop(2, "c"))).path
+    assert not store.add(through(hop(1, "a"), hop(2, "c"))).path
+    record = store.get(OPEN.target.name)
+    assert record
+    assert record.path_changes == 1
+
+
+def test_silence_is_no_other_path() -> None:
+    """A hop that falls silent and answers again has not moved."""
+    store = samples.store(through(hop(1, "a"), hop(2, "b"), hop(3, "c")))
+    assert not store.add(through(hop(1, "a"), hop(2), hop(3, "c"))).path
+    assert not store.add(through(hop(1, "a"), hop(2, "b"), hop(3, "c"))).path
+
+
+def test_balanced_branches_are_one_path() -> None:
+    """Responders that took turns before are known, one at a time or together."""
+    store = samples.store(through(hop(1, "a", "b")))
+    assert not store.add(through(hop(1, "b", "c"))).path
+    assert not store.add(through(hop(1, "c"))).path
+    assert not store.add(through(hop(1, "a"))).path
+
+
+def test_a_rejecter_is_no_other_path() -> None:
+    """An ICMP error from somewhere on the way says nothing about who stands at that hop."""
+    store = samples.store(through(hop(1, "a"), hop(2, "b")))
+    assert not store.add(through(hop(1, "a"), hop(2, "x", kind=ReplyKind.UNREACHABLE))).path
+
+
+def test_known_branches_are_bounded() -> None:
+    """A hop that answers from ever new addresses beside a steady one costs bounded memory."""
+    store = samples.store(*(through(hop(1, "steady", f"new{n}")) for n in range(5 * MAX_BRANCHES)))
+    record = store.get(OPEN.target.name)
+    assert record
+    assert len(record.known_path[1]) <= MAX_BRANCHES
+    assert record.path_changes == 0
+
+
+# -- counters --------------------------------------------------------------------------
+
+
+def test_probes_and_replies_add_up() -> None:
+    """The counters of a hop grow with each trace, for silent hops, too."""
+    record = record_of(FILTERED, FILTERED)
+    assert (record.hop_probes[6], record.hop_replies[6]) == (6, 6)
+    assert (record.hop_probes[7], record.hop_replies[7]) == (6, 0)
+    assert record.traces == 2
+
+
+def test_confirmations_are_no_hop() -> None:
+    """The SYNs with the TTL of an ordinary packet are counted at no hop."""
+    assert max(record_of(FILTERED).hop_probes) == len(FILTERED.trace.hops if FILTERED.trace else ())
+
+
+def test_failures_are_counted_by_reason() -> None:
+    """Every reason exists from the start; only the one that happened grows."""
+    record = record_of(UNKNOWN, UNRESOLVED, UNRESOLVED, OPEN)
+    expected = dict.fromkeys(FailureReason, 0)
+    expected |= {FailureReason.PERMISSION: 1, FailureReason.RESOLVE: 2}
+    assert record.failures == expected
+    assert record.traces == 4
+
+
+def test_skipped_ticks_are_counted() -> None:
+    """A skipped tick counts for its target; one of a removed target is nobody's."""
+    store = samples.store(OPEN)
+    store.skip(OPEN.target.name)
+    store.skip("nobody")
+    record = store.get(OPEN.target.name)
+    assert record
+    assert record.skipped_ticks == 1
+
+
+def test_the_source_address_is_learnt() -> None:
+    """Where the probes come from is what the kernel chose for the last trace."""
+    made = OPEN.trace
+    assert made
+    moved = replace(made, flow=made.flow._replace(source="192.0.2.99"))
+    store = samples.store(OPEN, replace(OPEN, trace=moved))
+    assert store.source.address == "192.0.2.99"
+    assert store.source.cell == "10.0.16.7"
+
+
+# -- another configuration -------------------------------------------------------------
+
+
+def test_an_unchanged_target_keeps_its_record() -> None:
+    """A reload with other labels or another interval keeps history and counters."""
+    store = samples.store(OPEN)
+    before = store.get(OPEN.target.name)
+    relabelled = replace(OPEN.target, labels=(("team", "core"),), interval=5.0)
+    store.configure([relabelled])
+    record = store.get(OPEN.target.name)
+    assert record is before
+    assert record
+    assert record.target == relabelled
+
+
+@pytest.mark.parametrize("change", [{"host": "192.0.2.1"}, {"port": 80}])
+def test_a_moved_target_begins_anew(change: dict[str, object]) -> None:
+    """Another host or port under the same name has no history."""
+    store = samples.store(OPEN)
+    store.configure([replace(OPEN.target, **change)])  # type: ignore[arg-type]
+    record = store.get(OPEN.target.name)
+    assert record
+    assert record.latest is None
+
+
+def test_a_removed_target_is_forgotten() -> None:
+    """What arrives for a target that was removed meanwhile is dropped."""
+    store: Store = samples.store(OPEN)
+    store.configure([])
+    assert not store.add(OPEN)
+    assert len(store) == 0
+    assert list(store) == []
+
+
+def test_reading_while_the_configuration_changes() -> None:
+    """Whoever walks through the records sees those of one moment."""
+    store = samples.store(OPEN, samples.filtered())
+    seen = []
+    for record in store:
+        store.configure([])
+        seen.append(record.target.name)
+    assert seen == ["web", "db"]
