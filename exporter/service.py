@@ -49,6 +49,8 @@ class Service:
         self._zones = ZoneMap(settings.platform_networks)
         self._store = Store(engine, settings.source, ReloadStatus(successful=True, at=now), now)
         self._probing = probing
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[str | None]] = set()
         self._trace_log = TraceLog(settings.log_traces, log_stats)
         self._scheduler = Scheduler(self._cycle, self._store.skip, settings.max_concurrent_traces)
         pages = Pages(self._store, __version__)
@@ -68,10 +70,7 @@ class Service:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        reloads: set[asyncio.Task[str | None]] = set()
-        loop.add_signal_handler(
-            signal.SIGHUP, lambda: reloads.add(asyncio.create_task(self.reload()))
-        )
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         server = await start(self._site, sockets, self._credentials())
         self._configure()
         log.info("ready: %d targets, engine %s", len(self._store), self._store.engine.name)
@@ -82,12 +81,23 @@ class Service:
 
     async def reload(self) -> str | None:
         """Read the configuration anew; a bad one leaves the running one, and is returned."""
-        try:
-            settings = self._load()
-        except ConfigurationError as error:
-            return self._stay(error.problems)
-        if not settings.targets:
-            return self._stay(("no target is configured any more",))
+        async with self._reloading:
+            try:
+                # In a thread: a large file takes longer than a scrape may be kept waiting.
+                settings = await asyncio.to_thread(self._load)
+            except ConfigurationError as error:
+                return self._stay(error.problems)
+            if not settings.targets:
+                return self._stay(("no target is configured any more",))
+            self._take_over(settings)
+            return None
+
+    def _reload_soon(self) -> None:
+        task = asyncio.create_task(self.reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    def _take_over(self, settings: Settings) -> None:
         kept = replace(settings, **{name: getattr(self._settings, name) for name in RELOADABLE})
         if kept != self._settings:
             log.warning(
@@ -100,7 +110,6 @@ class Service:
         self._configure()
         self._store.reload = ReloadStatus(successful=True, at=time.time())
         log.info("configuration reloaded: %d targets", len(self._store))
-        return None
 
     def _stay(self, problems: Sequence[str]) -> str:
         """Keep the running configuration, and say why everywhere."""

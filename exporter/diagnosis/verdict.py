@@ -146,7 +146,8 @@ def _reached(trace: Trace, answers: list[Answer]) -> Verdict:
         state, said = State.OPEN, f"{where} accepts TCP connections"
     else:
         state, said = State.CLOSED, f"{where} answers, but nothing listens on the port"
-    evidence = [f"{answer_text(nearest.kind)} in the destination's name, reply TTL {nearest.ttl}"]
+    seen = "not seen by this engine" if nearest.ttl is None else nearest.ttl
+    evidence = [f"{answer_text(nearest.kind)} in the destination's name, reply TTL {seen}"]
     confidence = Confidence.HIGH
     if nearer:
         confidence = Confidence.LOW if state is State.CLOSED else Confidence.MEDIUM
@@ -155,7 +156,7 @@ def _reached(trace: Trace, answers: list[Answer]) -> Verdict:
             f"the reply's own TTL {nearest.ttl} fits a sender at hop {sender_at}, "
             f"nearer than the hop {distance} at which the destination began to answer"
         )
-    elif distance is None or {ReplyKind.SYN_ACK, ReplyKind.RST} <= kinds:
+    elif sender_at is None or distance is None or {ReplyKind.SYN_ACK, ReplyKind.RST} <= kinds:
         confidence = Confidence.MEDIUM
     return Verdict(
         state=state,
@@ -173,6 +174,9 @@ def _refused(trace: Trace, answer: Answer, zones: ZoneMap) -> Verdict:
     reply = answer.reply
     state, name = STATE_OF_ICMP.get(reply.icmp or (0, 0), (State.INCONCLUSIVE, "unknown code"))
     icmp = f"ICMP {reply.icmp[0]}/{reply.icmp[1]} ({name})" if reply.icmp else name
+    if reply.address == trace.flow.source and state is State.REJECTED:
+        refusal = f"this host's own firewall or policy refuses to send ({icmp})"
+        return _failed(Failure(FailureReason.PERMISSION, refusal), trace)
     if reply.address == trace.flow.source:
         return _own_neighbour(trace, icmp)
     device = locate(trace, answer)

@@ -17,10 +17,12 @@ def facts_of(trace: Trace) -> tuple[str, ...]:
     flow = trace.flow
     sent = sum(hop.sent for hop in trace.hops)
     received = sum(hop.received for hop in trace.hops)
+    # The connect engine has a source port for each probe.
+    source = flow.source if trace.engine == "connect" else f"{flow.source}:{flow.source_port}"
     facts = [
         (
-            f"{_count(sent, 'SYN')} from {flow.source}:{flow.source_port} to {flow.destination}:"
-            f"{flow.destination_port} with TTL 1 to {len(trace.hops)}, {received} answered"
+            f"{_count(sent, 'SYN')} from {source} to {destination_of(trace)} "
+            f"with TTL 1 to {len(trace.hops)}, {received} answered"
         )
     ]
     if full := trace.confirmation:
@@ -75,4 +77,7 @@ def handshake_fact(handshake: Handshake | None) -> tuple[str, ...]:
     if handshake is None:
         return ()
     outcome = "succeeded" if handshake.success else f"failed: {handshake.error}"
-    return (f"a plain connect() in the same cycle {outcome}, after {handshake.duration:.3f} s",)
+    seconds = handshake.duration
+    # The unit of the traces' own lines, publish/text.py.
+    after = f"{seconds * 1000:.3f} ms" if seconds < 1 else f"{seconds:.3f} s"
+    return (f"a plain connect() in the same cycle {outcome}, after {after}",)

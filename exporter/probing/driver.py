@@ -173,8 +173,9 @@ class Driver:
 class Prober:
     """A driver on the running asyncio loop: `trace` awaits one trace.
 
-    While packets come and go it works in ticks, so that a wake-up serves many of them; their
-    times are the kernel's, so none is the worse for waiting. Else it sleeps until one comes.
+    While packets come and go it works in ticks, so that a wake-up serves many of them, provided
+    that their times are the kernel's and none is the worse for waiting. Else it sleeps until one
+    comes.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -182,6 +183,7 @@ class Prober:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._listening = False
+        self._may_rest = driver.engine.kernel_times
 
     async def trace(
         self, destination: str, port: int, plan: Plan, preferred_port: int = 0
@@ -228,7 +230,7 @@ class Prober:
         try:
             wanted = self._driver.pump(now)
         finally:
-            resting = wanted is not None and self._driver.busy
+            resting = self._may_rest and wanted is not None and self._driver.busy
             self._listen(on=not resting)
             tick = SWEEP_TICK if self._driver.sweeping else TICK
             self._sleep_until(now + tick if resting else wanted)

@@ -9,7 +9,8 @@
    holds and refills 16 KiB a second, and it drops what exceeds it (and, in newer versions,
    all output of the next second); RATE and BURST stay below both and leave room for
    other lines. A full trace that does not fit becomes its one line, and a line that does not
-   fit is dropped and counted. A full trace leaves RESERVE for the lines of others.
+   fit is dropped and counted; once there is room again, a line says how many. A full trace
+   leaves RESERVE for the lines of others.
 4. No entry is longer than 61,440 bytes, where Cloud Foundry cuts: a trace cannot be longer
    than BURST, and of any other entry each part is cut at PART_LENGTH characters.
 """
@@ -252,21 +253,31 @@ class TraceLog:
         self._policy = policy
         self._stats = stats
         self._bucket = Bucket(RATE, BURST, clock)
+        self._lost = 0
 
     def write(self, observation: Observation, change: Change) -> None:
         """Log the observation as the policy and the budget allow."""
         if self._policy == "none":
             return
+        self._announce()
         wants_all = self._policy == "all" or bool(change)
         if wants_all and self._write(FULL[self._stats.format](observation), keep=RESERVE):
             return
         if not self._write(_line(observation)):
+            self._lost += 1
             self._stats.drop()
+
+    def _announce(self) -> None:
+        """Say how many lines were dropped, where that takes nothing from other lines."""
+        message = f"{self._lost} trace lines are missing here: the log's budget was spent"
+        if self._lost and self._write((message, {}), keep=RESERVE):
+            self._lost = 0
 
     def _write(self, entry: Entry, keep: int = 0) -> bool:
         message, fields = entry
-        size = len(message.encode()) + len(to_json(fields)) + OVERHEAD
-        if not self._bucket.take(size, keep):
+        is_text = self._stats.format == "text"
+        body = message if is_text else to_json({"message": message, **fields})
+        if not self._bucket.take(len(body.encode()) + OVERHEAD, keep):
             return False
         logger.info("%s", message, extra={"fields": fields})
         return True

@@ -191,7 +191,7 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         "egress_blocked",
         "gauge",
         "1 for the side of the platform's edge on which the traffic is blocked, 0 for each "
-        "other one; location none: it is not blocked.",
+        "other one; location none: no block was seen.",
         ("location",),
         one_of(Location, lambda observation: observation.verdict.location),
     ),

@@ -74,7 +74,7 @@ TCP_WORDS = {
 STOP_WORDS = {
     StopReason.DESTINATION: "the destination answered",
     StopReason.ICMP_ERROR: "a device said that the traffic goes no further",
-    StopReason.SILENCE: "nothing answered past a hop",
+    StopReason.SILENCE: "silence, confirmed",
     StopReason.HOP_LIMIT: "routers answered up to the last TTL",
     StopReason.SEND_FAILED: "the host refused to send",
     StopReason.DEADLINE: "the trace ran out of its time",
@@ -105,6 +105,11 @@ def timestamp(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+def duration(seconds: float) -> str:
+    """A span of time as every line writes it: in ms below a second, else in s."""
+    return f"{seconds * 1000:.3f} ms" if seconds < 1 else f"{seconds:.3f} s"
+
+
 def host_port(target: Target) -> str:
     """The target as `host:port`; an IPv6 address stands in brackets."""
     host = printable(target.host)
@@ -133,7 +138,7 @@ def summary_line(observation: Observation) -> str:
     endpoint = shorten(_endpoint(observation), SUMMARY_NAME_LENGTH)
     return shorten(
         f"{name}: {verdict.state}, {where(verdict)}, confidence {verdict.confidence}, "
-        f"{endpoint}, {observation.duration:.1f} s",
+        f"{endpoint}, {duration(observation.duration)}",
         SUMMARY_LENGTH,
     )
 
@@ -173,7 +178,8 @@ def _endpoint(observation: Observation) -> str:
 
 def _header(observation: Observation) -> str:
     name, endpoint = printable(observation.target.name), _endpoint(observation)
-    title = endpoint if name == endpoint else f"{name}: {endpoint}"
+    # A target without a name of its own is called host:port.
+    title = endpoint if name == host_port(observation.target) else f"{name}: {endpoint}"
     if trace := observation.trace:
         title += f" from {printable(trace.flow.source)}, engine {printable(trace.engine)}"
     return f"{title}, {timestamp(observation.started_at)}"
@@ -233,7 +239,7 @@ def _attempts(observation: Observation, hop: Hop) -> list[str]:
                 lines.append("")
             lines[-1] += f" {_responder(observation, answer)}"
             shown = response
-        lines[-1] += f"  {answer.rtt * 1000:.3f} ms"
+        lines[-1] += f"  {duration(answer.rtt)}"
     return lines
 
 
@@ -275,9 +281,8 @@ def _end_lines(observation: Observation, trace: Trace) -> Iterator[str]:
         yield _confirmation_line(observation, trace.confirmation)
     duplicates = f", {trace.duplicates} duplicate replies" if trace.duplicates else ""
     error = f": {printable(trace.failure.message)}" if trace.failure else ""
-    yield (
-        f"stopped after {trace.duration:.3f} s: {STOP_WORDS[trace.stop_reason]}{error}{duplicates}"
-    )
+    reason = STOP_WORDS[trace.stop_reason]
+    yield f"stopped after {duration(trace.duration)}: {reason}{error}{duplicates}"
 
 
 def _confirmation_line(observation: Observation, hop: Hop) -> str:
@@ -287,6 +292,6 @@ def _confirmation_line(observation: Observation, hop: Hop) -> str:
 
 def _handshake_line(handshake: Handshake) -> str:
     if handshake.success:
-        return f"connect(): succeeded in {handshake.duration * 1000:.3f} ms"
+        return f"connect(): succeeded in {duration(handshake.duration)}"
     error = printable(handshake.error or "no reason given")
-    return f"connect(): failed after {handshake.duration:.3f} s: {error}"
+    return f"connect(): failed after {duration(handshake.duration)}: {error}"

@@ -23,7 +23,7 @@ from tests.scenarios import Scenario
 FOLDER = Path(__file__).parents[2]
 #: Port of the destination -> the target's name.
 NAMES = {443: "shop-api", 8443: "closed-port", 5432: "database", 6379: "cache"}
-INTERVAL_SECONDS = 10
+INTERVAL_SECONDS = 15
 #: The exporter promises to end within 2 s of SIGTERM.
 STOP_SECONDS = 2.5
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

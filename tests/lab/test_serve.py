@@ -189,9 +189,24 @@ def json_names(exporter: Exporter) -> list[str]:
     return [item["target"] for item in json.loads(exporter.fetch("/api/v1/targets")[1])["targets"]]
 
 
-def test_without_permission_it_says_so_and_still_connects(lab: Lab) -> None:
-    """Without CAP_NET_RAW each target is an error that names the remedy, never a block."""
+def test_without_permission_it_takes_the_other_engine(lab: Lab) -> None:
+    """Without CAP_NET_RAW it traces all the same, and says with which engine and why."""
     settings = {"ENDPOINTS": f"web={SCENARIO.destination}:443"}
+    with exporting(lab, settings, *UNPRIVILEGED) as exporter:
+        exporter.wait_for_traces("web")
+        metrics = exporter.metrics()
+        assert gauge(metrics, "egress_state", "web", state="open") == 1
+        assert gauge(metrics, "egress_last_reachable_hop", "web") == SCENARIO.hops
+        assert any(
+            name.startswith('egress_engine_info{engine="connect"') and "CAP_NET_RAW" in name
+            for name in metrics
+        )
+
+
+def test_without_any_engine_it_says_so_and_still_connects(lab: Lab) -> None:
+    """Where no engine works each target is an error that names the remedy, never a block."""
+    settings = {"ENDPOINTS": f"web={SCENARIO.destination}:443"}
+    lab.run(["ip", "link", "set", "lo", "down"], check=True)  # the connect engine's self-test fails
     with exporting(lab, settings, *UNPRIVILEGED) as exporter:
         exporter.wait_for_traces("web")
         metrics = exporter.metrics()
@@ -306,7 +321,7 @@ VERDICT_KEYS = {
         (["trace", "nonsense"], {}, 2, "nonsense"),
         (["trace", "a:1 b:2"], {}, 2, "should be one HOST:PORT"),
         (["trace", "no-such-name.invalid:443"], {}, 4, ""),
-        (["trace", "10.9.11.2:443", "--engine", "connect"], {}, 2, "ENGINE=connect"),
+        (["trace", "10.9.11.2:443", "--engine", "raw"], {}, 2, "invalid choice: 'raw'"),
         (["trace", "10.9.11.2:443", "--platform", "10.9.0.1/24"], {}, 2, "10.9.0.0/24"),
         (["serve"], {}, 2, "There are three ways"),
         (["check"], {}, 2, "There are three ways"),
@@ -347,9 +362,9 @@ def test_check_prints_the_plan(lab: Lab) -> None:
 
 
 def test_trace_without_permission_names_the_remedy(lab: Lab) -> None:
-    """Without CAP_NET_RAW `trace` exits with 2 and says what to do."""
+    """With --engine syn and no CAP_NET_RAW `trace` exits with 2 and says what to do."""
     done = lab.run(
-        [*UNPRIVILEGED, *COMMAND, "trace", f"{SCENARIO.destination}:443"],
+        [*UNPRIVILEGED, *COMMAND, "trace", f"{SCENARIO.destination}:443", "--engine", "syn"],
         cwd=ROOT,
         env=environment(lab),
         capture_output=True,

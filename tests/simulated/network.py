@@ -188,6 +188,7 @@ class SimulatedNetwork:
     """
 
     name = "simulated"
+    kernel_times = True
 
     def __init__(self, scenario: Scenario, conditions: Conditions = CALM) -> None:
         self.scenario = scenario

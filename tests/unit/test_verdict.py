@@ -46,7 +46,7 @@ CONNECTED = Handshake(success=True, duration=0.01)
 REFUSED = Handshake(success=False, duration=0.01, error="Connection refused")
 
 
-def arrived(kind: ReplyKind, reply_ttl: int = FULL_TTL - DISTANCE + 1) -> Trace:
+def arrived(kind: ReplyKind, reply_ttl: int | None = FULL_TTL - DISTANCE + 1) -> Trace:
     """A trace whose last hop is the destination."""
     last = end(DISTANCE, kind)
     answers = tuple(a._replace(reply=a.reply._replace(ttl=reply_ttl)) for a in last.answers)
@@ -111,6 +111,14 @@ def test_a_syn_ack_from_nearer_than_the_destination_is_doubted() -> None:
     """A SYN-ACK whose own TTL fits a nearer device is `open` with medium confidence."""
     verdict = judge(arrived(ReplyKind.SYN_ACK, reply_ttl=FULL_TTL), zones=ZONES)
     assert (verdict.state, verdict.confidence) == (State.OPEN, Confidence.MEDIUM)
+
+
+@pytest.mark.parametrize("kind", [ReplyKind.SYN_ACK, ReplyKind.RST])
+def test_a_reply_whose_ttl_was_not_seen_leaves_room_for_doubt(kind: ReplyKind) -> None:
+    """Without the reply's own TTL nobody can tell who answered: medium confidence."""
+    verdict = judge(arrived(kind, reply_ttl=None), zones=ZONES)
+    assert verdict.confidence is Confidence.MEDIUM
+    assert any("not seen by this engine" in fact for fact in verdict.evidence)
 
 
 def test_a_longer_way_back_is_no_reason_for_doubt() -> None:
@@ -225,6 +233,13 @@ def test_this_host_s_own_neighbour_does_not_answer() -> None:
     assert (verdict.state, verdict.location) == (State.UNREACHABLE, Location.UNKNOWN)
     assert numbers(verdict) == (0, 1, (1, 1))
     assert verdict.blocked_by is None
+
+
+def test_this_host_s_own_firewall_rejects() -> None:
+    """A policy error from our own address is this host's doing: an error, no block of a path."""
+    verdict = judge(refused(1, SOURCE, (3, 3)), zones=ZONES)
+    assert (verdict.state, verdict.location) == (State.ERROR, Location.NONE)
+    assert "own firewall" in verdict.reason
 
 
 def test_only_the_confirmation_was_rejected() -> None:

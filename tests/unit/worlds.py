@@ -28,6 +28,7 @@ class WorldEngine:
     worlds: dict[str, World]
     now: float = START
     name: str = "world"
+    kernel_times: bool = True
     sent: list[tuple[float, Flow]] = field(default_factory=list)
     released: list[Flow] = field(default_factory=list)
     opened: list[Flow] = field(default_factory=list)

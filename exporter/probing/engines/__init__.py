@@ -6,10 +6,11 @@ is one file and one row in `ENGINES`; the contract test in tests/ runs over ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from exporter.model import Answer, EngineStatus, Flow, Probe
+from exporter.probing.engines.connect import ConnectEngine
 from exporter.probing.engines.syn import SynEngine
 
 
@@ -17,6 +18,8 @@ class Engine(Protocol):
     """What the driver asks of an engine. All times are seconds on the monotonic clock."""
 
     name: str
+    #: Whether all arrival times are the kernel's, so that reading late does no harm.
+    kernel_times: bool
 
     def filenos(self) -> tuple[int, ...]:
         """The descriptors that become readable when `receive` has something to give."""
@@ -46,8 +49,9 @@ class Engine(Protocol):
         ...
 
 
-#: Name -> what opens the engine, best first; raises `PermissionError` with the remedy.
-ENGINES: dict[str, Callable[[], Engine]] = {"syn": SynEngine}
+#: Name -> what opens the engine, best first; an engine that cannot work here raises OSError
+#: with the remedy, and proves that it can while it opens.
+ENGINES: dict[str, Callable[[], Engine]] = {"syn": SynEngine, "connect": ConnectEngine}
 
 
 def choose(wanted: str) -> tuple[Engine | None, EngineStatus]:
@@ -62,11 +66,13 @@ def choose(wanted: str) -> tuple[Engine | None, EngineStatus]:
             refusals.append(f"the engine {name} is not part of this version")
             continue
         try:
-            return ENGINES[name](), EngineStatus(name, _why(wanted))
-        except PermissionError as error:
+            return ENGINES[name](), EngineStatus(name, _why(wanted, refusals))
+        except OSError as error:
             refusals.append(str(error))
     return None, EngineStatus("none", "; ".join(refusals))
 
 
-def _why(wanted: str) -> str:
-    return "the best that this process may use" if wanted == "auto" else "configured by ENGINE"
+def _why(wanted: str, refusals: Sequence[str]) -> str:
+    if wanted != "auto":
+        return "configured by ENGINE"
+    return "; ".join(("the best that this process may use", *refusals))

@@ -86,6 +86,7 @@ class SynEngine:
     """See the module's text; opening it raises `PermissionError` without CAP_NET_RAW."""
 
     name = "syn"
+    kernel_times = True
 
     def __init__(self, family: Family = IPV4) -> None:
         self._family = family
