@@ -234,9 +234,8 @@ def unresolved(name: str = "typo") -> Observation:
         verdict=Verdict(
             State.UNRESOLVED,
             0,
-            "no-such-name.example has no address, so there is nothing to trace.",
-            Confidence.HIGH,
-            location=Location.UNKNOWN,
+            "Not measured: no-such-name.example has no address.",
+            Confidence.LOW,
         ),
         failure=Failure(FailureReason.RESOLVE, "Name or service not known"),
     )
@@ -250,9 +249,8 @@ def refused_by_host(name: str = "stuck") -> Observation:
         Verdict(
             State.ERROR,
             0,
-            "This host refused to send the probes: Operation not permitted.",
-            Confidence.HIGH,
-            location=Location.UNKNOWN,
+            "Not measured: Operation not permitted.",
+            Confidence.LOW,
         ),
         replace(trace((), StopReason.SEND_FAILED, duration=0.5), failure=failure),
         failure=failure,
@@ -281,37 +279,37 @@ def varied(name: str = "varied") -> Observation:
     )
 
 
-def hostile() -> Observation:
-    """Every text that can come from outside is an attack."""
-    failure = Failure(FailureReason.INTERNAL, HOSTILE)
+def hostile(text: str = HOSTILE) -> Observation:
+    """Every text that can come from outside is an attack, or another text."""
+    failure = Failure(FailureReason.INTERNAL, text)
     made = trace(
         (
-            Hop(1, 1, (answer(1, 1, address=HOSTILE, rewritten=(HOSTILE,)),)),
+            Hop(1, 1, (answer(1, 1, address=text, rewritten=(text,)),)),
             Hop(2, 1),
         ),
         StopReason.SEND_FAILED,
-        confirmation=end(FULL_TTL, ReplyKind.RST, by=HOSTILE, sent=1),
+        confirmation=end(FULL_TTL, ReplyKind.RST, by=text, sent=1),
     )
     return Observation(
-        target=Target(HOSTILE, HOSTILE, 443, labels=(("team", HOSTILE),)),
+        target=Target(text, text, 443, labels=(("team", text),)),
         started_at=STARTED_AT,
         duration=1.0,
         verdict=Verdict(
             State.REJECTED,
             1,
-            HOSTILE,
+            text,
             Confidence.LOW,
             blocked_at_hop=1,
             suspect_hops=(1, 1),
-            blocked_by=HOSTILE,
+            blocked_by=text,
             location=Location.UNKNOWN,
-            evidence=(HOSTILE, HOSTILE),
+            evidence=(text, text),
         ),
-        address=HOSTILE,
-        trace=replace(made, engine=HOSTILE, failure=failure, flow=Flow(HOSTILE, 1, HOSTILE, 2)),
-        handshake=Handshake(success=False, duration=1.0, error=HOSTILE),
+        address=text,
+        trace=replace(made, engine=text, failure=failure, flow=Flow(text, 1, text, 2)),
+        handshake=Handshake(success=False, duration=1.0, error=text),
         failure=failure,
-        zones={HOSTILE: Zone.EXTERNAL},
+        zones={text: Zone.EXTERNAL},
     )
 
 
