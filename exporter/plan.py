@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from exporter import __version__
 from exporter.model import EngineStatus, Target
 from exporter.probing.tracer import CONFIRMATIONS, WINDOW
-from exporter.publish.metrics import series_of_program, series_of_target
+from exporter.publish.tables import series_of_program, series_of_target
 from exporter.publish.text import host_port, printable
 from exporter.settings import Settings
 

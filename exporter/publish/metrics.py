@@ -1,24 +1,14 @@
 """/metrics: everything is derived from the store, anew on every scrape.
 
-One collector, two tables. A metric is one row of `TARGET_METRICS` (read for each target) or
-of `PROGRAM_METRICS` (read once): its full name, type, help, the labels that it has beside the
-target's, and how to read it. A row's reader yields the label values and the number of each
-sample; what it does not yield does not exist, so vanished hops vanish. Samples bear no time
-stamps: a scrape says what is known now, and how old it is stands in a metric of its own.
-
-A target whose rows cannot be read is left out, logged and counted; it never fails a scrape.
-The collector only reads, and reads each record's latest observation once, so a scrape may run
-in another thread than the scheduler.
+One collector reads the rows of `tables`. A target whose rows cannot be read is left out, logged
+and counted; it never fails a scrape. The collector only reads, and reads each record's latest
+observation once, so a scrape may run in another thread than the scheduler.
 """
 
 from __future__ import annotations
 
 import logging
-import platform
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Generic, TypeVar
+from collections.abc import Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -29,395 +19,22 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
-from exporter import __version__
-from exporter.model import (
-    TCP_KINDS,
-    FailureReason,
-    Handshake,
-    Hop,
-    Location,
-    Observation,
-    ReplyKind,
-    State,
-    Zone,
-)
 from exporter.publish.log import LogStats
+from exporter.publish.tables import (
+    PROGRAM_METRICS,
+    TARGET_METRICS,
+    Program,
+    Reading,
+    Row,
+    Subject,
+)
 from exporter.publish.text import printable
 from exporter.store import Record, Store
 
 logger = logging.getLogger(__name__)
 
-#: The values of a metric's own labels, and the number.
-Sample = tuple[tuple[str, ...], float]
-Subject = TypeVar("Subject")
-
 #: What the exposition formats put behind a family's name; the tables hold the full names.
 SUFFIXES = {"counter": "_total", "gauge": "", "info": "_info"}
-
-#: The kinds of reply whose sender stands at the TTL of the probe. A device that rejects a
-#: probe after its TTL check stands one hop nearer.
-AT_THEIR_HOP = TCP_KINDS | {ReplyKind.TIME_EXCEEDED}
-
-
-@dataclass(frozen=True, slots=True)
-class Row(Generic[Subject]):
-    """One metric; `read` gives its samples for one subject."""
-
-    name: str
-    type: str
-    help: str
-    labels: tuple[str, ...]
-    read: Callable[[Subject], Iterable[Sample]]
-
-    def family(self) -> Metric:
-        """The metric without samples."""
-        return Metric(self.name.removesuffix(SUFFIXES[self.type]), self.help, self.type)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one scrape reads of a target: the record and its latest observation, if any."""
-
-    record: Record
-    latest: Observation | None
-    path: tuple[Hop, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What one scrape reads of the program itself."""
-
-    store: Store
-    log_stats: LogStats
-    scrape_errors: int
-
-
-# -- how a row is read -------------------------------------------------------------------
-
-Reader = Callable[[Reading], Iterable[Sample]]
-
-
-def of_record(read: Callable[[Record], float]) -> Reader:
-    """One number, from the start on."""
-    return lambda reading: [((), read(reading.record))]
-
-
-def of_observation(read: Callable[[Observation], float | None]) -> Reader:
-    """One number from the first trace on; none where it is None."""
-
-    def samples(reading: Reading) -> Iterator[Sample]:
-        value = read(reading.latest) if reading.latest else None
-        if value is not None:
-            yield (), value
-
-    return samples
-
-
-def of_handshake(read: Callable[[Handshake], float]) -> Reader:
-    """One number where the latest cycle had a plain connect()."""
-    return of_observation(lambda seen: read(seen.handshake) if seen.handshake else None)
-
-
-def of_hops(read: Callable[[Record, Hop], float | None]) -> Reader:
-    """A number for each hop of the path; none where it is None."""
-
-    def samples(reading: Reading) -> Iterator[Sample]:
-        for hop in reading.path:
-            value = read(reading.record, hop)
-            if value is not None:
-                yield (str(hop.ttl),), value
-
-    return samples
-
-
-def one_of(values: type[StrEnum], read: Callable[[Observation], StrEnum]) -> Reader:
-    """1 for the present value and 0 for each other one, from the first trace on."""
-
-    def samples(reading: Reading) -> Iterator[Sample]:
-        if reading.latest:
-            current = read(reading.latest)
-            yield from (((value.value,), float(value is current)) for value in values)
-
-    return samples
-
-
-def _hop_info(reading: Reading) -> Iterator[Sample]:
-    for hop in reading.path:
-        if reading.latest and hop.answers:
-            address = hop.addresses[0]
-            yield (str(hop.ttl), address, reading.latest.zone_of(address), ""), 1
-
-
-def _target_info(reading: Reading) -> Iterator[Sample]:
-    target = reading.record.target
-    yield (target.host, str(target.port)), 1
-
-
-def _destination_info(reading: Reading) -> Iterator[Sample]:
-    if reading.latest and (address := reading.latest.address):
-        yield (address, "ipv6" if ":" in address else "ipv4"), 1
-
-
-def _failures(reading: Reading) -> Iterator[Sample]:
-    for reason in FailureReason:
-        yield (reason.value,), reading.record.failures[reason]
-
-
-def _suspect_hop(position: int) -> Callable[[Observation], float]:
-    def read(observation: Observation) -> float:
-        suspects = observation.verdict.suspect_hops
-        return suspects[position] if suspects else 0
-
-    return read
-
-
-def _hops_in(observation: Observation, zone: Zone) -> Iterator[int]:
-    """The hops with a responder in the zone."""
-    for hop in observation.trace.path if observation.trace else ():
-        replies = (answer.reply for answer in hop.answers)
-        if any(r.kind in AT_THEIR_HOP and observation.zone_of(r.address) is zone for r in replies):
-            yield hop.ttl
-
-
-TARGET_METRICS: tuple[Row[Reading], ...] = (
-    Row(
-        "egress_state",
-        "gauge",
-        "1 for the target's current state, 0 for each other one.",
-        ("state",),
-        one_of(State, lambda observation: observation.verdict.state),
-    ),
-    Row(
-        "egress_blocked",
-        "gauge",
-        "1 for the side of the platform's edge on which the traffic is blocked, 0 for each "
-        "other one; location none: no block was seen.",
-        ("location",),
-        one_of(Location, lambda observation: observation.verdict.location),
-    ),
-    Row(
-        "egress_last_reachable_hop",
-        "gauge",
-        "Hop of the farthest device that answered, the destination's distance when reached; "
-        "0: none.",
-        (),
-        of_observation(lambda observation: observation.verdict.last_reachable_hop),
-    ),
-    Row(
-        "egress_blocked_at_hop",
-        "gauge",
-        "Hop of the device that rejects where it is known, else the first hop that the traffic "
-        "no longer reaches; 0: not blocked.",
-        (),
-        of_observation(lambda observation: observation.verdict.blocked_at_hop),
-    ),
-    Row(
-        "egress_suspect_hop_first",
-        "gauge",
-        "First hop of the smallest range that must contain the blocking device; 0: not blocked.",
-        (),
-        of_observation(_suspect_hop(0)),
-    ),
-    Row(
-        "egress_suspect_hop_last",
-        "gauge",
-        "Last hop of the smallest range that must contain the blocking device; 0: not blocked.",
-        (),
-        of_observation(_suspect_hop(1)),
-    ),
-    Row(
-        "egress_last_platform_hop",
-        "gauge",
-        "Farthest hop of the latest trace inside the platform; 0: none seen.",
-        (),
-        of_observation(lambda seen: max(_hops_in(seen, Zone.PLATFORM), default=0)),
-    ),
-    Row(
-        "egress_first_external_hop",
-        "gauge",
-        "Nearest hop of the latest trace outside the platform; 0: none seen.",
-        (),
-        of_observation(lambda seen: min(_hops_in(seen, Zone.EXTERNAL), default=0)),
-    ),
-    Row(
-        "egress_hop_rtt_seconds",
-        "gauge",
-        "Lowest round-trip time of the hop in the latest trace; absent when silent.",
-        ("hop",),
-        of_hops(lambda _, hop: hop.best_rtt),
-    ),
-    Row(
-        "egress_hop_probes_total",
-        "counter",
-        "Probes sent with the hop's TTL.",
-        ("hop",),
-        of_hops(lambda record, hop: record.hop_probes.get(hop.ttl, 0)),
-    ),
-    Row(
-        "egress_hop_replies_total",
-        "counter",
-        "Probes with the hop's TTL that were answered.",
-        ("hop",),
-        of_hops(lambda record, hop: record.hop_replies.get(hop.ttl, 0)),
-    ),
-    Row(
-        "egress_hop_info",
-        "info",
-        "First responder of the hop in the latest trace.",
-        ("hop", "address", "zone", "name"),
-        _hop_info,
-    ),
-    Row(
-        "egress_connect_success",
-        "gauge",
-        "Whether a plain connect() in the same cycle succeeded; absent when there was none.",
-        (),
-        of_handshake(lambda handshake: handshake.success),
-    ),
-    Row(
-        "egress_connect_duration_seconds",
-        "gauge",
-        "How long the plain connect() took to succeed or fail; absent when there was none.",
-        (),
-        of_handshake(lambda handshake: handshake.duration),
-    ),
-    Row(
-        "egress_path_changes_total",
-        "counter",
-        "Traces in which other routers answered than before; a hop that falls silent is no change.",
-        (),
-        of_record(lambda record: record.path_changes),
-    ),
-    Row(
-        "egress_traces_total",
-        "counter",
-        "Traces made, the failed ones included.",
-        (),
-        of_record(lambda record: record.traces),
-    ),
-    Row(
-        "egress_trace_failures_total",
-        "counter",
-        "Traces that this program or its host could not make, by reason.",
-        ("reason",),
-        _failures,
-    ),
-    Row(
-        "egress_skipped_ticks_total",
-        "counter",
-        "Traces left out because the target's last one was still running.",
-        (),
-        of_record(lambda record: record.skipped_ticks),
-    ),
-    Row(
-        "egress_last_trace_timestamp_seconds",
-        "gauge",
-        "End of the latest trace in seconds since the epoch.",
-        (),
-        of_observation(lambda observation: observation.started_at + observation.duration),
-    ),
-    Row(
-        "egress_last_trace_duration_seconds",
-        "gauge",
-        "How long the latest trace took.",
-        (),
-        of_observation(lambda observation: observation.duration),
-    ),
-    Row(
-        "egress_trace_interval_seconds",
-        "gauge",
-        "Configured time from the start of one trace to the start of the next.",
-        (),
-        of_record(lambda record: record.target.interval),
-    ),
-    Row(
-        "egress_target_info",
-        "info",
-        "What is configured for the target.",
-        ("host", "port"),
-        _target_info,
-    ),
-    Row(
-        "egress_destination_info",
-        "info",
-        "Address to which the target resolved for the latest trace.",
-        ("address", "family"),
-        _destination_info,
-    ),
-)
-
-PROGRAM_METRICS: tuple[Row[Program], ...] = (
-    Row(
-        "egress_source_info",
-        "info",
-        "Where the probes come from.",
-        ("address", "instance_index", "instance_guid", "cell"),
-        lambda program: [(_source(program.store), 1)],
-    ),
-    Row(
-        "egress_engine_info",
-        "info",
-        "Which engine runs, and why.",
-        ("engine", "reason"),
-        lambda program: [((program.store.engine.name, program.store.engine.reason), 1)],
-    ),
-    Row(
-        "egress_build_info",
-        "info",
-        "Version of this program and of the Python that runs it.",
-        ("version", "pythonversion"),
-        lambda _: [((__version__, platform.python_version()), 1)],
-    ),
-    Row(
-        "egress_config_last_reload_successful",
-        "gauge",
-        "Whether the last reading of the configuration succeeded.",
-        (),
-        lambda program: [((), program.store.reload.successful)],
-    ),
-    Row(
-        "egress_config_last_reload_success_timestamp_seconds",
-        "gauge",
-        "When the configuration was last read with success, in seconds since the epoch.",
-        (),
-        lambda program: [((), program.store.reload.at)],
-    ),
-    Row(
-        "egress_log_lines_dropped_total",
-        "counter",
-        "Log entries lost because the log's reader was too slow or the log's budget was spent.",
-        (),
-        lambda program: [((), program.log_stats.dropped)],
-    ),
-    Row(
-        "egress_scrape_errors_total",
-        "counter",
-        "Targets that had to be left out of a scrape because of an error in this program.",
-        (),
-        lambda program: [((), program.scrape_errors)],
-    ),
-)
-
-
-def series_of_target(hops: int) -> int:
-    """How many series one target has with a path of so many hops that all answer."""
-    sizes = {
-        "hop": hops,
-        "state": len(State),
-        "location": len(Location),
-        "reason": len(FailureReason),
-    }
-    return sum(sizes.get(row.labels[0], 1) if row.labels else 1 for row in TARGET_METRICS)
-
-
-def series_of_program() -> int:
-    """How many series there are whatever the targets, those of the process left out."""
-    return len(PROGRAM_METRICS)
-
-
-def _source(store: Store) -> tuple[str, ...]:
-    source = store.source
-    return source.address, source.instance_index, source.instance_guid, source.cell
 
 
 class EgressCollector(Collector):
@@ -430,12 +47,12 @@ class EgressCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Name the metrics without reading them: for registration and for `?name[]=`."""
-        yield from (row.family() for row in TARGET_METRICS)
-        yield from (row.family() for row in PROGRAM_METRICS)
+        yield from (_family(row) for row in TARGET_METRICS)
+        yield from (_family(row) for row in PROGRAM_METRICS)
 
     def collect(self) -> Iterator[Metric]:
         """All metrics with their samples."""
-        families = {row.name: row.family() for row in TARGET_METRICS}
+        families = {row.name: _family(row) for row in TARGET_METRICS}
         records = tuple(self._store)
         blank = {name: "" for record in records for name, _ in record.target.labels}
         for record in records:
@@ -444,7 +61,7 @@ class EgressCollector(Collector):
         yield from families.values()
         program = Program(self._store, self._log_stats, self._errors)
         for about_program in PROGRAM_METRICS:
-            family = about_program.family()
+            family = _family(about_program)
             for values, value in about_program.read(program):
                 family.add_sample(about_program.name, _labels(about_program, values), float(value))
             yield family
@@ -470,6 +87,11 @@ class EgressCollector(Collector):
             logger.error("metrics of target %s left out", name, exc_info=not self._errors)  # noqa: TRY400
             self._errors += 1
             return []
+
+
+def _family(row: Row[Subject]) -> Metric:
+    """The metric of a row, without samples."""
+    return Metric(row.name.removesuffix(SUFFIXES[row.type]), row.help, row.type)
 
 
 def _labels(row: Row[Subject], values: tuple[str, ...]) -> dict[str, str]:

@@ -127,8 +127,8 @@ def _html(page: str) -> Response:
 
 
 def _json(status: HTTPStatus, value: object) -> Response:
-    body = _utf8(json.dumps(value, ensure_ascii=False) + "\n")
-    return Response(status, body, "application/json; charset=utf-8")
+    # Escaped to ASCII, so that no bidirectional control stands raw in anything that shows it.
+    return Response(status, _utf8(json.dumps(value) + "\n"), "application/json; charset=utf-8")
 
 
 def _utf8(text: str) -> bytes:

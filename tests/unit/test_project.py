@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from exporter import __version__
 from exporter.config.schema import VARIABLES
-from exporter.publish.metrics import PROGRAM_METRICS, TARGET_METRICS
+from exporter.publish.tables import PROGRAM_METRICS, TARGET_METRICS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(p.relative_to(ROOT) for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

@@ -29,13 +29,12 @@ from exporter.model import (
     Target,
     Zone,
 )
-from exporter.publish import metrics
+from exporter.publish import metrics, tables
 from exporter.publish.log import LogStats
-from exporter.publish.metrics import (
+from exporter.publish.metrics import EgressCollector, registry
+from exporter.publish.tables import (
     PROGRAM_METRICS,
     TARGET_METRICS,
-    EgressCollector,
-    registry,
     series_of_program,
     series_of_target,
 )
@@ -180,7 +179,7 @@ def test_no_configured_label_can_meet_a_label_of_the_metrics() -> None:
 
 def test_the_collector_is_the_approved_one(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exposition of all samples is that of the golden file."""
-    monkeypatch.setattr(metrics, "__version__", "1.2.3")
+    monkeypatch.setattr(tables, "__version__", "1.2.3")
     monkeypatch.setattr(platform, "python_version", lambda: "3.11.0")
     registry(samples.store(), LogStats())  # takes away the "created" series
     made = CollectorRegistry()
