@@ -6,6 +6,7 @@ autoescape, because the web server is tornado anyway). The engine is known to th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,12 +110,13 @@ class Pages:
             record.target.name: self._reuse(record.latest) for record in records if record.latest
         }
         entries = [self._entry(record, now) for record in records]
-        blocked = sum(entry.tone == "blocked" for entry in entries)
+        tones = Counter(entry.tone for entry in entries)
         return self._render(
             "index.html",
             now,
             refresh=_refresh(record.target.interval for record in records),
-            title=f"{blocked} of {_count(len(entries), 'target')} blocked",
+            title=f"{tones['blocked']} of {_count(len(entries), 'target')} blocked"
+            + (f", {tones['unknown']} unknown" if tones["unknown"] else ""),
             api="/api/v1/targets",
             entries=sorted(entries, key=lambda entry: RANKS[entry.tone]),
         )
@@ -169,10 +171,10 @@ class Pages:
         store = self._store
         source = store.source
         named = (
-            ("Source", source.address),
-            ("Instance", source.instance_index),
-            ("Instance GUID", source.instance_guid),
-            ("Cell", source.cell),
+            ("source", source.address),
+            ("instance", source.instance_index),
+            ("instance GUID", source.instance_guid),
+            ("cell", source.cell),
         )
         return Program(
             version=self._version,

@@ -23,7 +23,8 @@ from struct import Struct
 
 from exporter.model import Flow, Plan, Trace
 from exporter.probing.driver import Driver, Prober
-from exporter.probing.engines.syn import SO_TIMESTAMPNS, SynEngine
+from exporter.probing.engines.stamps import STAMPING
+from exporter.probing.engines.syn import SynEngine
 from exporter.probing.packet import SynTemplate
 from tests.bench.paths import BLOCKED, OPEN_PORT
 from tests.bench.tun_network import address
@@ -162,7 +163,7 @@ def _collect(receiver: socket.socket, waiting: dict[int, float]) -> int:
 def _raw(protocol: int) -> socket.socket:
     raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
     raw.setblocking(False)
-    raw.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    raw.setsockopt(*STAMPING)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     return raw
 

@@ -1,4 +1,7 @@
-"""Labs for tests: one line instead of a traceback where a lab cannot be built."""
+"""Labs for tests: one line instead of a traceback where a lab cannot be built.
+
+And engines in them: `lab` is the plain chain; a module with a network of its own overrides it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.lab.chain import CHAIN
+from tests.lab.engines import RemoteEngine
 from tests.lab.lab import Lab, LabError
 from tests.scenarios import Scenario
 
@@ -25,3 +30,23 @@ def open_lab() -> Iterator[OpenLab]:
                 pytest.fail(str(error), pytrace=False)
 
         yield enter
+
+
+@pytest.fixture
+def lab(open_lab: OpenLab) -> Lab:
+    """The chain, running."""
+    return open_lab(CHAIN)
+
+
+@pytest.fixture
+def syn(lab: Lab) -> Iterator[RemoteEngine]:
+    """The syn engine at the beginning of the lab."""
+    with RemoteEngine(lab, "syn") as remote:
+        yield remote
+
+
+@pytest.fixture
+def connect(lab: Lab) -> Iterator[RemoteEngine]:
+    """The connect engine at the beginning of the lab."""
+    with RemoteEngine(lab, "connect") as remote:
+        yield remote

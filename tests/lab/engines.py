@@ -2,25 +2,31 @@
 
     python -m tests.lab.engines NAME      run in the prober's namespace; `RemoteEngine` talks to it
 
-A command is [verb, arguments ...] and names a method of `Told`; the answer is the method's
-result, or {"failure": reason} where the engine raised a `ProbeError`.
+A command is [verb, arguments ...] and names a method of `Told`, or of its row in `TOLD`; the
+answer is the method's result, or {"failure": reason} where the engine raised a `ProbeError`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import select
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from exporter.model import Flow, ProbeError
+from exporter.model import Answer, Flow, ProbeError
 from exporter.probing.engines import ENGINES
 from exporter.probing.engines.connect import ConnectEngine
+from exporter.probing.engines.syn import SynEngine
+from tests.lab.chain import DESTINATION
 from tests.lab.exporting import ROOT
 from tests.lab.lab import Lab
 
@@ -30,9 +36,11 @@ PATIENCE = 5.0
 UNPRIVILEGED = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 WRAPPERS: dict[str, Sequence[str]] = {"connect": UNPRIVILEGED}
 
+# -- the test's end --------------------------------------------------------------------
+
 
 class Seen(NamedTuple):
-    """An answer as `RemoteEngine.receive` gives it; `flow` is a number of the test's."""
+    """An answer as `RemoteEngine.receive` gives it; `flow` is the number that `open` gave."""
 
     flow: int
     ttl: int
@@ -42,10 +50,12 @@ class Seen(NamedTuple):
     icmp: tuple[int, ...] | None
     rtt: float
     reply_ttl: int | None
+    quoted_ttl: int | None
+    rewritten: tuple[str, ...]
 
 
 class RemoteEngine:
-    """The test's end; a context manager. Flows are numbered as they are opened."""
+    """An engine in a lab; a context manager. Flows are numbered as they are opened."""
 
     def __init__(self, lab: Lab, name: str) -> None:
         argv = [*WRAPPERS.get(name, ()), sys.executable, "-m", "tests.lab.engines", name]
@@ -74,21 +84,39 @@ class RemoteEngine:
     def receive(self, wanted: int, seconds: float = PATIENCE) -> list[Seen]:
         """So many answers, or what has come after so many seconds."""
         rows = [Seen(*row) for row in self("receive", wanted, seconds)]
-        return [row._replace(icmp=tuple(row.icmp) if row.icmp else None) for row in rows]
+        return [
+            row._replace(icmp=row.icmp and tuple(row.icmp), rewritten=tuple(row.rewritten))
+            for row in rows
+        ]
+
+    def probe(self, port: int, ttls: range) -> dict[int, Seen]:
+        """TTL -> the answer to one probe of a new flow to a port of the chain's destination."""
+        flow = self("open", DESTINATION, port)
+        for ttl in ttls:
+            self("send", flow, ttl)
+        answers = {seen.ttl: seen for seen in self.receive(len(ttls))}
+        self("release", flow)
+        return answers
+
+
+# -- the engine's end ------------------------------------------------------------------
 
 
 class Told:
-    """What a test can have done."""
+    """What a test can have any engine do."""
 
     def __init__(self, name: str) -> None:
         self._before = _open_descriptors()
         self._engine = ENGINES[name]()
-        self._flows: list[Flow] = []
+        self._flows: dict[int, Flow] = {}
+        self._numbers = count()
 
     def open(self, destination: str, port: int, preferred: int = 0) -> int:
         """The number of a new flow."""
-        self._flows.append(self._engine.open(destination, port, preferred))
-        return len(self._flows) - 1
+        flow = self._engine.open(destination, port, preferred)
+        number = next(self._numbers)
+        self._flows[number] = flow
+        return number
 
     def flow(self, number: int) -> tuple[str, int]:
         """The flow's source address and port."""
@@ -107,39 +135,110 @@ class Told:
                 return attempt
         return attempts
 
-    def receive(self, wanted: int, seconds: float) -> list[list[Any]]:
-        """The fields of `Seen` of each answer."""
-        answers: list[list[Any]] = []
+    def receive(self, wanted: int, seconds: float) -> list[Seen]:
+        """The answers; JSON makes lists of them."""
+        answers: list[Seen] = []
         deadline = time.monotonic() + seconds
         while len(answers) < wanted and (left := deadline - time.monotonic()) > 0:
             select.select(self._engine.filenos(), [], [], left)
-            for flow, answer in self._engine.receive():
-                probe, reply = answer.probe, answer.reply
-                seen = (self._flows.index(flow), probe.ttl, probe.attempt)
-                what = (reply.kind, reply.address, reply.icmp)
-                answers.append([*seen, *what, answer.rtt, reply.ttl])
+            numbers = {flow: number for number, flow in self._flows.items()}
+            answers += [_seen(numbers[flow], one) for flow, one in self._engine.receive()]
         return answers
-
-    def oversleep(self, seconds: float) -> None:
-        """Be busy with something else."""
-        time.sleep(seconds)
 
     def release(self, number: int) -> int:
         """How many duplicates the flow saw."""
-        return self._engine.release(self._flows[number])
+        return self._engine.release(self._flows.pop(number))
 
     def descriptors(self) -> int:
         """How many descriptors are open that were not before the engine."""
         return _open_descriptors() - self._before
 
-    def out_of_window(self) -> int | None:
-        """What the connect engine says about errors that the kernel dropped."""
-        assert isinstance(self._engine, ConnectEngine)
-        return self._engine.out_of_window_icmps
-
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
+
+
+class ToldSyn(Told):
+    """What only the syn engine can do."""
+
+    _engine: SynEngine
+
+    def numbers(self, number: int, ttl: int) -> tuple[int, int, int]:
+        """The (source port, sequence number, IP ID) of the only probe with this TTL."""
+        flow = self._flows[number]
+        sent = self._engine._flows[flow].state.ip_ids.items()
+        return next(
+            (flow.source_port, sequence, ip_id)
+            for ip_id, (probe, sequence) in sent
+            if probe.ttl == ttl
+        )
+
+    def counts(self) -> dict[str, int]:
+        """What matched no probe."""
+        return {"foreign": self._engine.foreign, "malformed": self._engine.malformed}
+
+    def bind(self, port: int) -> str:
+        """What an application on this host is told that wants the port."""
+        with socket.socket() as application:
+            application.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            number = 0
+            try:
+                application.bind(("", port))
+                application.listen()
+            except OSError as error:
+                number = error.errno or 0
+        return errno.errorcode.get(number, "")
+
+    def refuse(self, number: int, times: int) -> None:
+        """Have the next sends refused with an errno."""
+        self._engine._sender = Refusing(self._engine._sender, number, times)  # type: ignore[assignment]
+
+
+class ToldConnect(Told):
+    """What only the connect engine can do."""
+
+    _engine: ConnectEngine
+
+    def out_of_window(self) -> int | None:
+        """What it says about errors that the kernel dropped."""
+        return self._engine.out_of_window_icmps
+
+
+TOLD: dict[str, type[Told]] = {"syn": ToldSyn, "connect": ToldConnect}
+
+
+class Refusing:
+    """A socket that refuses the next sends with an errno, and then is the real one."""
+
+    def __init__(self, sender: socket.socket, number: int, times: int) -> None:
+        self._sender = sender
+        self._errors = [OSError(number, os.strerror(number)) for _ in range(times)]
+
+    def sendto(self, packet: bytes, address: tuple[str, int]) -> int:
+        """Refuse or send."""
+        if self._errors:
+            raise self._errors.pop()
+        return self._sender.sendto(packet, address)
+
+    def close(self) -> None:
+        """Close the real one."""
+        self._sender.close()
+
+
+def _seen(number: int, answer: Answer) -> Seen:
+    probe, reply = answer.probe, answer.reply
+    return Seen(
+        flow=number,
+        ttl=probe.ttl,
+        attempt=probe.attempt,
+        kind=reply.kind,
+        address=reply.address,
+        icmp=reply.icmp,
+        rtt=answer.rtt,
+        reply_ttl=reply.ttl,
+        quoted_ttl=reply.quoted_ttl,
+        rewritten=reply.rewritten,
+    )
 
 
 def _open_descriptors() -> int:
@@ -148,7 +247,7 @@ def _open_descriptors() -> int:
 
 def main(name: str) -> None:
     """Do what standard input says until it ends."""
-    told = Told(name)
+    told = TOLD.get(name, Told)(name)
     for line in sys.stdin:
         verb, *arguments = json.loads(line)
         try:

@@ -6,54 +6,43 @@ Each engine runs with no more than it needs: the connect engine without any capa
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP
 
 from exporter.model import Flow
 from exporter.probing.engines import ENGINES
-from exporter.probing.engines.connect import MOST_SOCKETS, port_of
-from tests import scenarios
+from exporter.probing.engines.connect import port_of
+from exporter.probing.engines.waiting import MOST_SOCKETS
 from tests.bench.tun_network import TunNetwork
 from tests.lab import test_verdicts as verdicts
-from tests.lab.conftest import OpenLab
-from tests.lab.engines import WRAPPERS, RemoteEngine, Seen
-from tests.lab.exporting import COMMAND, ROOT, environment
-from tests.lab.lab import Lab, LabError, at
-from tests.scenarios import Expectation, Rule, Scenario
-
-MID_PATH = scenarios.load(scenarios.FOLDER / "mid_path_firewall.toml")
-#: Three routers, the destination at hop 4; the second router treats three ports differently.
-CHAIN = replace(
-    MID_PATH,
-    name="plain",
-    hops=4,
-    open_ports=(443,),
-    rules=(
-        Rule(2, "port-unreachable", ports=(25,)),
-        Rule(2, "tcp-reset", ports=(26,)),
-        Rule(2, "drop", ports=(27,)),
-    ),
-    expectations=(),
+from tests.lab.chain import (
+    CHAIN,
+    CLOSED,
+    DESTINATION,
+    OPEN,
+    PROHIBITED,
+    REJECTED,
+    RESET,
+    SILENT,
+    counted,
+    keeps_connections,
+    throw,
 )
-RAW = Path(__file__).with_name("raw.py")
-DESTINATION = CHAIN.destination
-OPEN, CLOSED, REJECTED, RESET, SILENT = 443, 80, 25, 26, 27
+from tests.lab.conftest import OpenLab
+from tests.lab.engines import WRAPPERS, RemoteEngine
+from tests.lab.exporting import COMMAND, ROOT, environment
+from tests.lab.lab import Lab, LabError
+from tests.scenarios import Expectation, Scenario
+
 #: Longer than the kernel waits before it repeats a SYN.
 REPEATED = 1.4
-
-
-@pytest.fixture
-def lab(open_lab: OpenLab) -> Lab:
-    """The chain, running."""
-    return open_lab(CHAIN)
 
 
 @pytest.fixture(params=ENGINES)
@@ -63,29 +52,12 @@ def engine(request: pytest.FixtureRequest, lab: Lab) -> Iterator[RemoteEngine]:
         yield remote
 
 
-@pytest.fixture
-def connect(lab: Lab) -> Iterator[RemoteEngine]:
-    """The connect engine at the chain's beginning."""
-    with RemoteEngine(lab, "connect") as remote:
-        yield remote
-
-
-def probe(engine: RemoteEngine, port: int, ttls: range) -> dict[int, Seen]:
-    """TTL -> the answer to one probe of a new flow."""
-    flow = engine("open", DESTINATION, port)
-    for ttl in ttls:
-        engine("send", flow, ttl)
-    answers = {seen.ttl: seen for seen in engine.receive(len(ttls))}
-    engine("release", flow)
-    return answers
-
-
 # -- the contract ----------------------------------------------------------------------
 
 
 def test_every_device_of_an_open_path(engine: RemoteEngine) -> None:
     """Each TTL finds its device: routers by time-exceeded, the destination by SYN-ACK."""
-    answers = probe(engine, OPEN, range(1, 6))
+    answers = engine.probe(OPEN, range(1, 6))
     assert [
         (answers[ttl].address, answers[ttl].kind, answers[ttl].icmp) for ttl in range(1, 5)
     ] == [
@@ -105,6 +77,7 @@ def test_every_device_of_an_open_path(engine: RemoteEngine) -> None:
         (CLOSED, 64, (DESTINATION, "rst", None)),
         (OPEN, 64, (DESTINATION, "syn-ack", None)),
         (REJECTED, 3, ("10.9.1.2", "unreachable", (3, 3))),
+        (PROHIBITED, 3, ("10.9.1.2", "unreachable", (3, 13))),
         (REJECTED, 2, ("10.9.1.2", "time-exceeded", (11, 0))),
         (RESET, 3, (DESTINATION, "rst", None)),
     ],
@@ -113,7 +86,7 @@ def test_what_ends_a_path(
     engine: RemoteEngine, port: int, ttl: int, expected: tuple[object, ...]
 ) -> None:
     """A port-unreachable is no RST, and a closed port no rejection."""
-    seen = probe(engine, port, range(ttl, ttl + 1))[ttl]
+    seen = engine.probe(port, range(ttl, ttl + 1))[ttl]
     assert (seen.address, seen.kind, seen.icmp) == expected
 
 
@@ -157,13 +130,15 @@ def test_nothing_is_given_for_a_released_flow(engine: RemoteEngine) -> None:
     assert [(seen.flow, seen.ttl) for seen in engine.receive(1)] == [(kept, 2)]
 
 
-def test_a_late_reader_sees_the_true_round_trip(engine: RemoteEngine) -> None:
-    """The kernel tells when a packet came, not when it was read 50 ms later."""
+def test_a_late_reader_sees_the_true_round_trip(lab: Lab, engine: RemoteEngine) -> None:
+    """The kernel tells when a packet came, not when it was read, a whole program later."""
     flow = engine("open", DESTINATION, OPEN)
     for ttl in (1, 4):
         engine("send", flow, ttl)
-    engine("oversleep", 0.05)
-    assert [seen.rtt < 0.04 for seen in engine.receive(2)] == [True, True]
+    sent_at = time.monotonic()
+    lab.run([sys.executable, "-c", ""], check=True)
+    late = time.monotonic() - sent_at
+    assert [seen.rtt < late for seen in engine.receive(2)] == [True, True]
 
 
 def test_no_route_is_a_failure(lab: Lab, engine: RemoteEngine) -> None:
@@ -194,12 +169,6 @@ def test_no_descriptor_is_left_behind(engine: RemoteEngine) -> None:
 
 
 # -- the connect engine ----------------------------------------------------------------
-
-
-def counted(lab: Lab, hop: int, chain: str) -> list[int]:
-    """What the counters of a chain count."""
-    listing = lab.run(at(hop, ["nft", "list", "chain", "ip", "lab", chain]), capture_output=True)
-    return [int(count) for count in re.findall(rb"counter packets (\d+)", listing.stdout)]
 
 
 @pytest.mark.parametrize("destination", [DESTINATION, "10.9.0.2"])
@@ -239,8 +208,7 @@ def test_the_destination_is_left_at_once(lab: Lab, connect: RemoteEngine) -> Non
         connect("send", flow, 64, attempt)
     assert [seen.kind for seen in connect.receive(3)] == ["syn-ack"] * 3
     assert counted(lab, 4, "input") == [3]
-    waiting = lab.run(at(4, ["cat", "/proc/net/tcp"]), capture_output=True, text=True)
-    assert {line.split()[3] for line in waiting.stdout.splitlines()[1:]} == {"0A"}
+    assert not keeps_connections(lab, 4)
 
 
 def test_an_error_for_another_sequence_number_is_counted(lab: Lab, connect: RemoteEngine) -> None:
@@ -253,8 +221,7 @@ def test_an_error_for_another_sequence_number_is_counted(lab: Lab, connect: Remo
         sport=port_of(flow, 64, 1), dport=SILENT, seq=1, flags="S"
     )
     error = bytes(IP(src="10.9.0.2", dst=flow.source) / ICMP(type=11) / quoted)
-    argv = at(1, [sys.executable, "-I", str(RAW), flow.source])
-    lab.run(argv, input=f"{error.hex()}\n", text=True, check=True)
+    throw(lab, error)
     assert connect.receive(1, 0.2) == []
     assert connect("out_of_window") == 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,10 +11,11 @@ from typing import Any
 import pytest
 
 from tests import scenarios
+from tests.lab.chain import counted
 from tests.lab.conftest import OpenLab
-from tests.lab.lab import Lab, at
+from tests.lab.engines import RemoteEngine
+from tests.lab.lab import Lab
 from tests.lab.observing import Observer
-from tests.lab.remote import Remote
 
 MID_PATH = scenarios.load(scenarios.FOLDER / "mid_path_firewall.toml")
 CHAIN = replace(
@@ -48,13 +48,6 @@ def lab(open_lab: OpenLab) -> Lab:
 
 
 @pytest.fixture
-def engine(lab: Lab) -> Iterator[Remote]:
-    """An engine at the chain's beginning."""
-    with Remote(lab) as remote:
-        yield remote
-
-
-@pytest.fixture
 def observing(lab: Lab) -> Iterator[OpenObserver]:
     """Opens observers that end with the test."""
     with ExitStack() as stack:
@@ -66,22 +59,22 @@ def state(observation: Any) -> str:
     return str(observation["verdict"]["state"])
 
 
-def works(engine: Remote, flow: int, attempt: int) -> bool:
+def works(syn: RemoteEngine, flow: int, attempt: int) -> bool:
     """Whether a probe goes out on an open flow and is answered."""
-    engine("send", flow, 64, attempt)
-    return [seen.attempt for seen in engine.receive(1)] == [attempt]
+    syn("send", flow, 64, attempt)
+    return [seen.attempt for seen in syn.receive(1)] == [attempt]
 
 
 # -- what the engine says --------------------------------------------------------------
 
 
-def test_the_hosts_own_firewall(lab: Lab, engine: Remote) -> None:
+def test_the_hosts_own_firewall(lab: Lab, syn: RemoteEngine) -> None:
     """What the host's output chain drops is a matter of permission, as long as it does."""
-    flow = engine("open", DESTINATION, 443)
+    flow = syn("open", DESTINATION, 443)
     lab.nft(0, own_firewall("tcp dport 443 drop"))
-    assert engine("send", flow, 1) == {"failure": "permission"}
+    assert syn("send", flow, 1) == {"failure": "permission"}
     lab.nft(0, NO_TABLE)
-    assert works(engine, flow, 2)
+    assert works(syn, flow, 2)
 
 
 @pytest.mark.parametrize(
@@ -93,48 +86,48 @@ def test_the_hosts_own_firewall(lab: Lab, engine: Remote) -> None:
         ("throw", "no_route"),
     ],
 )
-def test_a_route_that_leads_nowhere(lab: Lab, engine: Remote, kind: str, reason: str) -> None:
+def test_a_route_that_leads_nowhere(lab: Lab, syn: RemoteEngine, kind: str, reason: str) -> None:
     """A route that refuses does so when a flow is opened, and on an open one at each send."""
-    flow = engine("open", DESTINATION, 443)
+    flow = syn("open", DESTINATION, 443)
     lab.run(["ip", "route", "del", "default"], check=True)
     lab.run(["ip", "route", "add", kind, "default"], check=True)
-    assert engine("open", DESTINATION, 443) == {"failure": reason}
-    assert engine("send", flow, 1) == {"failure": reason}
+    assert syn("open", DESTINATION, 443) == {"failure": reason}
+    assert syn("send", flow, 1) == {"failure": reason}
     lab.run(["ip", "route", "del", kind, "default"], check=True)
     lab.run(["ip", "route", "add", "default", "via", "10.9.0.2"], check=True)
-    assert works(engine, flow, 2)
+    assert works(syn, flow, 2)
 
 
-def test_the_interface_goes_down_and_up(lab: Lab, engine: Remote) -> None:
+def test_the_interface_goes_down_and_up(lab: Lab, syn: RemoteEngine) -> None:
     """While the interface is down there is no route; when it is up the same flow goes on."""
-    flow = engine("open", DESTINATION, 443)
-    assert works(engine, flow, 1)
+    flow = syn("open", DESTINATION, 443)
+    assert works(syn, flow, 1)
     lab.link(0, up=False)
-    assert engine("send", flow, 1, 2) == {"failure": "no_route"}
-    assert engine("open", DESTINATION, 443) == {"failure": "no_route"}
+    assert syn("send", flow, 1, 2) == {"failure": "no_route"}
+    assert syn("open", DESTINATION, 443) == {"failure": "no_route"}
     lab.link(0, up=True)
-    assert works(engine, flow, 3)
-    assert works(engine, engine("open", DESTINATION, 443), 1)
+    assert works(syn, flow, 3)
+    assert works(syn, syn("open", DESTINATION, 443), 1)
 
 
 @pytest.mark.parametrize("number", [errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM])
-def test_no_room_to_send(engine: Remote, number: int) -> None:
+def test_no_room_to_send(syn: RemoteEngine, number: int) -> None:
     """A full queue is the host's own trouble, and over when there is room again."""
-    flow = engine("open", DESTINATION, 443)
-    engine("refuse", number, 2)
+    flow = syn("open", DESTINATION, 443)
+    syn("refuse", number, 2)
     for attempt in (1, 2):
-        assert engine("send", flow, 64, attempt) == {"failure": "internal"}
-    assert works(engine, flow, 3)
+        assert syn("send", flow, 64, attempt) == {"failure": "internal"}
+    assert works(syn, flow, 3)
 
 
-def test_a_refused_probe_is_not_waited_for(engine: Remote) -> None:
+def test_a_refused_probe_is_not_waited_for(syn: RemoteEngine) -> None:
     """A probe that was refused is not one that was sent."""
-    flow = engine("open", DESTINATION, 443)
-    engine("refuse", errno.ENOBUFS, 1)
-    engine("send", flow, 64, 1)
-    assert works(engine, flow, 2)
-    assert engine("release", flow) == 0
-    assert engine("counts") == {"foreign": 0, "malformed": 0}
+    flow = syn("open", DESTINATION, 443)
+    syn("refuse", errno.ENOBUFS, 1)
+    syn("send", flow, 64, 1)
+    assert works(syn, flow, 2)
+    assert syn("release", flow) == 0
+    assert syn("counts") == {"foreign": 0, "malformed": 0}
 
 
 # -- what the program makes of it ------------------------------------------------------
@@ -171,20 +164,12 @@ def test_the_interface_goes_down_during_a_trace(lab: Lab, observing: OpenObserve
     both = observing(f"{DESTINATION}:445", WEB)
     lab.nft(2, 'add rule ip lab forward iifname "near" tcp dport 445 counter drop')
     both.begin()
-    while not dropped(lab):  # from then on silence takes seconds to confirm
+    while counted(lab, 2, "forward") == [0]:  # from then on silence takes seconds to confirm
         pass
     lab.link(0, up=False)
     assert state(both.end()[0]) == "error"
     lab.link(0, up=True)
     assert [state(seen) for seen in both.observe()] == ["filtered", "open"]
-
-
-def dropped(lab: Lab) -> int:
-    """How many packets the rule at the second hop has dropped."""
-    rules = lab.run(at(2, ["nft", "list", "chain", "ip", "lab", "forward"]), capture_output=True)
-    counted = re.search(rb"counter packets (\d+)", rules.stdout)
-    assert counted
-    return int(counted[1])
 
 
 def test_the_hosts_own_firewall_blocks_one_target(lab: Lab, observing: OpenObserver) -> None:

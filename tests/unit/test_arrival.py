@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.probing.engines.syn import arrival_time
+from exporter.probing.engines.stamps import arrival_time
 
 #: Two clocks at one moment: 2026-01-01 in nanoseconds, and seconds since some boot.
 WALL_NS = 1767225600_000_000_000

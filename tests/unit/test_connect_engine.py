@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,102 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import FULL_TTL, Flow, MplsLabel, Probe, Reply, ReplyKind
+from exporter.model import FULL_TTL, Flow, ReplyKind
 from exporter.probing import engines
-from exporter.probing.engines import ENGINES, choose, connect
+from exporter.probing.engines import ENGINES, choose
 from exporter.probing.engines.alarm import Alarm
-from exporter.probing.engines.connect import IPV4, Ancillary, ConnectEngine, icmp_reply, port_of
-from exporter.probing.engines.syn import SO_TIMESTAMPNS
-
-PROBE = Probe(ttl=3, attempt=1, sent_at=0.0)
-ICMP, LOCAL = 2, 1
-IP_RECVERR = 11
-#: A TCP header as the kernel leaves it of a quote.
-QUOTE = bytes(40)
-
-
-def queued(
-    kind: int, code: int, origin: int = ICMP, ttl: int | None = 62
-) -> list[tuple[int, int, bytes]]:
-    """The ancillary data of an error that 10.9.2.2 sent."""
-    error = struct.pack("=IBBBxII", 113, origin, kind, code, 0, 0)
-    sender = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton("10.9.2.2"))
-    ancillary = [(socket.IPPROTO_IP, IP_RECVERR, error + sender)]
-    if ttl is not None:
-        ancillary.append((socket.IPPROTO_IP, socket.IP_TTL, struct.pack("@i", ttl)))
-    return ancillary
-
-
-# -- what the error queue holds --------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("icmp", "kind"),
-    [
-        ((11, 0), ReplyKind.TIME_EXCEEDED),
-        ((3, 3), ReplyKind.UNREACHABLE),
-        ((3, 13), ReplyKind.UNREACHABLE),
-        ((12, 0), ReplyKind.UNREACHABLE),
-    ],
-)
-def test_type_and_code_decide(icmp: tuple[int, int], kind: ReplyKind) -> None:
-    """The same errno stands for several answers; type and code tell them apart."""
-    reply = icmp_reply(IPV4, QUOTE, queued(*icmp), PROBE)
-    assert reply is not None
-    assert (reply.kind, reply.address, reply.icmp) == (kind, "10.9.2.2", icmp)
-    assert (reply.ttl, reply.rewritten, reply.quoted_ttl) == (62, (), None)
-
-
-@pytest.mark.parametrize(
-    "ancillary",
-    [[], queued(0, 0, LOCAL), [(socket.IPPROTO_IP, IP_RECVERR, bytes(16))]],
-    ids=["nothing", "not an ICMP error", "no sender"],
-)
-def test_what_is_no_icmp_error_is_no_reply(ancillary: Ancillary) -> None:
-    """An entry without an ICMP error or its sender says nothing about the path."""
-    assert icmp_reply(IPV4, QUOTE, ancillary, PROBE) is None
-
-
-def test_a_missing_ttl_is_unknown() -> None:
-    """Where the kernel does not tell the reply's TTL, it is None."""
-    reply = icmp_reply(IPV4, QUOTE, queued(11, 0, ttl=None), PROBE)
-    assert reply is not None
-    assert reply.ttl is None
-
-
-def test_the_kernels_stamp_is_the_arrival() -> None:
-    """A stamp half a second old puts the arrival half a second back."""
-    seconds, nanoseconds = divmod(time.time_ns() - 500_000_000, 1_000_000_000)
-    stamp = (socket.SOL_SOCKET, SO_TIMESTAMPNS, struct.pack("@qq", seconds, nanoseconds))
-    reply = icmp_reply(IPV4, QUOTE, [*queued(11, 0), stamp], PROBE)
-    assert reply is not None
-    assert 0.5 <= time.monotonic() - reply.received_at < 5
-
-
-def test_an_arrival_is_never_before_its_sending() -> None:
-    """A clock that is set between probe and answer makes no negative round trip."""
-    later = PROBE._replace(sent_at=time.monotonic() + 60)
-    reply = icmp_reply(IPV4, QUOTE, queued(11, 0), later)
-    assert reply is not None
-    assert reply.received_at == later.sent_at
-
-
-def test_mpls_labels_are_found_behind_the_quote() -> None:
-    """A label stack behind 128 octets of quote is read, though the kernel cut off the headers."""
-    stack = struct.pack("!HBBI", 8, 1, 1, 24_005 << 12 | 1 << 8 | 7)
-    total = sum(struct.unpack("!6H", b"\x20\0\0\0" + stack))
-    header = struct.pack("!HH", 0x2000, 0xFFFF - total % 0xFFFF)
-    quote = QUOTE.ljust(128 - 20, b"\0") + header + stack
-    reply = icmp_reply(IPV4, quote, queued(11, 0), PROBE)
-    assert reply is not None
-    assert reply.mpls == (MplsLabel(24_005, 0, bottom=True, ttl=7),)
-
-
-@given(st.binary(max_size=600))
-def test_no_quote_is_too_strange(quote: bytes) -> None:
-    """Whatever a router quotes, the answer stays an answer."""
-    assert isinstance(icmp_reply(IPV4, quote, queued(11, 0), PROBE), Reply)
-
+from exporter.probing.engines.connect import ConnectEngine, port_of
+from exporter.probing.engines.error_queue import IPV4
 
 # -- source ports ----------------------------------------------------------------------
 
@@ -168,25 +77,6 @@ def test_a_port_that_is_taken_does_not_matter(engine: ConnectEngine) -> None:
 def test_it_says_how_many_errors_were_dropped(engine: ConnectEngine) -> None:
     """The count begins with the engine, whatever the host has counted before."""
     assert engine.out_of_window_icmps == 0
-
-
-@pytest.mark.parametrize("text", ["", "TcpExt: A B\nTcpExt: 1 2\n", "IpExt: A\nIpExt: 1\n"])
-def test_a_count_that_is_not_told_is_unknown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    """A kernel or sandbox without the counter makes no zero."""
-    (tmp_path / "netstat").write_text(text)
-    monkeypatch.setattr(connect, "NETSTAT", tmp_path / "netstat")
-    assert connect.count_out_of_window_icmps() is None
-    monkeypatch.setattr(connect, "NETSTAT", tmp_path / "missing")
-    assert connect.count_out_of_window_icmps() is None
-
-
-def test_the_count_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels differ in how many counters they have and in what order."""
-    (tmp_path / "netstat").write_text("TcpExt: A OutOfWindowIcmps B\nTcpExt: 1 42 3\nIpExt: A\n")
-    monkeypatch.setattr(connect, "NETSTAT", tmp_path / "netstat")
-    assert connect.count_out_of_window_icmps() == 42
 
 
 def test_a_system_that_keeps_no_errors_is_refused() -> None:

@@ -6,8 +6,8 @@ traffic of a busy host is not copied. Each flow's source port is held by a bound
 never connects: no application gets the port, and the kernel answers a SYN-ACK with an RST by
 itself, so nothing of the host's firewall needs changing.
 
-Arrival times are the kernel's (SO_TIMESTAMPNS, socket(7)), so that a busy event loop does not
-lengthen round trips.
+Arrival times are the kernel's (stamps.py), so that a busy event loop does not lengthen round
+trips.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from exporter.model import Answer, Flow, Probe, ProbeError
 from exporter.probing.engines.failures import failure_of
+from exporter.probing.engines.stamps import STAMP_SIZE, STAMPING, arrival
 from exporter.probing.matching import FlowState, Matcher
 from exporter.probing.packet import (
     IcmpError,
@@ -34,22 +35,15 @@ from exporter.probing.packet import (
 )
 
 #: Linux' numbers that the socket module does not name (asm-generic/socket.h, linux/icmp.h).
-SO_TIMESTAMPNS = 35
 SO_ATTACH_FILTER = 26
 SOL_RAW = 255
 ICMP_FILTER = 1
 
-_TIMESPEC = struct.Struct("@qq")
-#: Looking a constant up in the socket module's enumerations takes longer than comparing it.
-_STAMP = (int(socket.SOL_SOCKET), SO_TIMESTAMPNS)
-_ANCILLARY_SIZE = socket.CMSG_SPACE(_TIMESPEC.size)
 _RECEIVE_BUFFER = 1 << 20
 #: A quote with extensions is at most 576 octets by RFC 1812; longer packets are cut.
 _PACKET_SIZE = 2048
 #: Packets taken from one socket before the loop gets its turn again.
 _BATCH = 256
-#: An arrival stamp older than this is a step of the wall clock, not a late reader.
-_OLDEST_STAMP = 2.0
 #: cBPF jumps reach 255 instructions; with more ports the filter lets everything pass.
 MOST_FILTERED_PORTS = 200
 
@@ -174,11 +168,11 @@ class SynEngine:
     def _packets(self, raw: socket.socket) -> Iterator[tuple[bytes, float]]:
         for _ in range(_BATCH):
             try:
-                packet, ancillary, _, _ = raw.recvmsg(_PACKET_SIZE, _ANCILLARY_SIZE)
+                packet, ancillary, _, _ = raw.recvmsg(_PACKET_SIZE, STAMP_SIZE)
             except OSError:
                 # Nothing more, or an error of an earlier send that the kernel reports here.
                 return
-            yield packet, _arrival(ancillary)
+            yield packet, arrival(ancillary)
 
     def _source_toward(self, destination: str, port: int) -> str:
         with socket.socket(self._family.address_family, socket.SOCK_DGRAM) as probe:
@@ -212,28 +206,9 @@ def _raw_socket(family: Family, protocol: int) -> socket.socket:
             "as root with NET_RAW among its capabilities"
         ) from None
     raw.setblocking(False)
-    raw.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    raw.setsockopt(*STAMPING)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     return raw
-
-
-def _arrival(ancillary: list[tuple[int, int, bytes]]) -> float:
-    now = time.monotonic()
-    for level, kind, data in ancillary:
-        if (level, kind) == _STAMP:
-            seconds, nanoseconds = _TIMESPEC.unpack(data)
-            return arrival_time(seconds * 1_000_000_000 + nanoseconds, time.time_ns(), now)
-    return now
-
-
-def arrival_time(stamp_ns: int, wall_ns: int, monotonic: float) -> float:
-    """A wall-clock stamp of the kernel on the monotonic clock, in seconds.
-
-    `wall_ns` and `monotonic` are both clocks now. An age that no waiting packet can have means
-    that the wall clock was set meanwhile: then the packet counts as arriving now.
-    """
-    age = (wall_ns - stamp_ns) / 1e9
-    return monotonic - age if 0 <= age <= _OLDEST_STAMP else monotonic
 
 
 def port_filter(ports: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
