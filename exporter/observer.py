@@ -28,10 +28,6 @@ from exporter.model import (
 
 log = logging.getLogger(__name__)
 
-#: The plain connect goes first: a rejecting router may send six ICMP errors at once and then one
-#: a second, and the application's view must not wait for what the trace uses up.
-HEAD_START = 0.05
-
 INTERNAL_ERROR = "internal error while tracing %r"
 
 
@@ -111,7 +107,9 @@ async def _run(cycle: _Cycle, target: Target, probing: Probing, latest: Observat
     cycle.address = address
     connecting = asyncio.create_task(_connect(probing, address, target.port))
     try:
-        await asyncio.wait((connecting,), timeout=HEAD_START)
+        # Its SYN goes first: a rejecting router may send six ICMP errors at once and then one a
+        # second, and the application's view must not wait for what the trace uses up.
+        await asyncio.sleep(0)
         try:
             cycle.trace = await probing.trace(address, target.port, target.plan, same_flow)
             cycle.failure = cycle.trace.failure
