@@ -101,12 +101,13 @@ class Driver:
         arrived = self._arrived()
         for flow, answer in arrived:
             if run := self._runs.get(flow):
-                self._guard(run, self._fold, answer, now)
+                run.wake = min(run.wake, now)
+                self._guard(run, run.tracer.answer, answer)
         due = [run for run in self._runs.values() if run.wake <= now]
         self.busy = bool(arrived or due)
         # Whoever waits longest is served first, so that no trace starves the others.
         for run in sorted(due, key=lambda run: run.wake):
-            self._guard(run, self._serve, now)
+            self._guard(run, self._serve, run, now)
         runs = self._runs.values()
         self.sweeping = any(run.tracer.sweeping for run in runs)
         wakes = [run.wake if run.wake > now else now + REFILL_QUANTUM for run in runs]
@@ -123,7 +124,7 @@ class Driver:
     def _guard(self, run: _Run, step: Callable[..., None], *arguments: object) -> None:
         """Do a step of one trace; a fault in it ends that trace alone."""
         try:
-            step(run, *arguments)
+            step(*arguments)
         except Exception as error:  # noqa: BLE001  -- goes to whoever awaits this trace
             self._fail(run, error)
 
@@ -132,11 +133,6 @@ class Driver:
         if run.failed is None:
             raise error
         run.failed(error)
-
-    @staticmethod
-    def _fold(run: _Run, answer: Answer, now: float) -> None:
-        run.tracer.answer(answer)
-        run.wake = min(run.wake, now)
 
     def _serve(self, run: _Run, now: float) -> None:
         tracer = run.tracer

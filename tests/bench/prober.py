@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
+import gc
 import json
 import pstats
 import select
@@ -99,6 +100,7 @@ async def many_traces(traces: int, rounds: int, profile: cProfile.Profile | None
     prober = Prober(Driver(SynEngine(), UNLIMITED, UNLIMITED))
     try:
         latest = await _round(prober, [0] * traces)
+        gc.freeze()  # as `serve` does when it has started
         if profile:
             profile.enable()
         began, done = time.process_time(), []

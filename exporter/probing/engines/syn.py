@@ -16,9 +16,10 @@ import ctypes
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from exporter.model import Answer, Flow, Probe, ProbeError
 from exporter.probing.engines.failures import failure_of
@@ -46,6 +47,10 @@ _PACKET_SIZE = 2048
 _BATCH = 256
 #: cBPF jumps reach 255 instructions; with more ports the filter lets everything pass.
 MOST_FILTERED_PORTS = 200
+
+
+#: What a decoder makes of a packet.
+Decoded = TypeVar("Decoded", IcmpError, Segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +134,13 @@ class SynEngine:
         self._matcher.sent(entry.state, probe, sequence, ip_id)
         return probe
 
-    def receive(self) -> Iterator[tuple[Flow, Answer]]:
+    def receive(self) -> list[tuple[Flow, Answer]]:
         """Decode and match what has arrived."""
         matcher, family = self._matcher, self._family
-        for packet, at in self._packets(self._icmp):
-            error = family.decode_error(packet)
-            if isinstance(error, IcmpError):
-                if found := matcher.match_error(error, at):
-                    yield found
-            else:
-                self._count(error)
-        for packet, at in self._packets(self._tcp):
-            segment = family.decode_segment(packet)
-            if isinstance(segment, Segment):
-                if found := matcher.match_segment(segment, at):
-                    yield found
-            else:
-                self._count(segment)
+        found: list[tuple[Flow, Answer]] = []
+        self._drain(self._icmp, family.decode_error, matcher.match_error, found)
+        self._drain(self._tcp, family.decode_segment, matcher.match_segment, found)
+        return found
 
     def release(self, flow: Flow) -> int:
         """Free the flow's source port."""
@@ -161,18 +156,24 @@ class SynEngine:
         for raw in (self._sender, self._icmp, self._tcp):
             raw.close()
 
-    def _count(self, why: Undecoded) -> None:
-        if why is Undecoded.MALFORMED:
-            self.malformed += 1
-
-    def _packets(self, raw: socket.socket) -> Iterator[tuple[bytes, float]]:
+    def _drain(
+        self,
+        raw: socket.socket,
+        decode: Callable[[bytes], Decoded | Undecoded],
+        match: Callable[[Decoded, float], tuple[Flow, Answer] | None],
+        found: list[tuple[Flow, Answer]],
+    ) -> None:
         for _ in range(_BATCH):
             try:
                 packet, ancillary, _, _ = raw.recvmsg(_PACKET_SIZE, STAMP_SIZE)
             except OSError:
                 # Nothing more, or an error of an earlier send that the kernel reports here.
                 return
-            yield packet, arrival(ancillary)
+            decoded = decode(packet)
+            if isinstance(decoded, Undecoded):
+                self.malformed += decoded is Undecoded.MALFORMED
+            elif answer := match(decoded, arrival(ancillary)):
+                found.append(answer)
 
     def _source_toward(self, destination: str, port: int) -> str:
         with socket.socket(self._family.address_family, socket.SOCK_DGRAM) as probe:
