@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import FULL_TTL, Flow, ReplyKind
+from exporter.model import FULL_TTL, Flow, Probe, ReplyKind
 from exporter.probing import engines
 from exporter.probing.engines import ENGINES, choose
 from exporter.probing.engines.alarm import Alarm
-from exporter.probing.engines.connect import ConnectEngine, port_of
+from exporter.probing.engines.connect import ConnectEngine, _tcp_reply, port_of
 from exporter.probing.engines.error_queue import IPV4
+from exporter.probing.engines.waiting import NEVER, Waiting
 
 # -- source ports ----------------------------------------------------------------------
 
@@ -125,6 +126,14 @@ def test_no_engine_at_all_is_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, status = choose("auto")
     assert engine is None
     assert (status.name, status.reason) == ("none", "needs CAP_NET_RAW; no error queue")
+
+
+def test_a_socket_that_ended_without_an_error_proves_nothing() -> None:
+    """A hung-up socket without an error is no SYN-ACK: no packet came, so nothing is open."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as never_connected:
+        flow = Flow("127.0.0.1", 1, "127.0.0.1", 2)
+        ended = Waiting(never_connected, flow, Probe(FULL_TTL, 1, 0.0), NEVER)
+        assert _tcp_reply(ended, select.EPOLLOUT | select.EPOLLHUP) is None
 
 
 # -- the alarm -------------------------------------------------------------------------

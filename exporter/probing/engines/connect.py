@@ -64,10 +64,9 @@ _ATTEMPTS = 32
 TCP_INFO_SIZE = 104  # the part of struct tcp_info that every kernel since 2.6 fills
 TCPI_RTT = struct.Struct("68xI")  # tcpi_rtt, in microseconds
 
-#: SO_ERROR of a socket whose error queue is empty -> what came. A connection that was reset after
-#: the handshake has been open.
+#: SO_ERROR of a failed socket whose error queue is empty -> what came. A connection that was reset
+#: after the handshake has been open. A failure without an error proves nothing.
 _KIND_OF_ERROR = {
-    0: ReplyKind.SYN_ACK,
     errno.ECONNREFUSED: ReplyKind.RST,
     errno.ECONNRESET: ReplyKind.SYN_ACK,
     errno.EPIPE: ReplyKind.SYN_ACK,
@@ -236,8 +235,9 @@ def _tcp_reply(waiting: Waiting, events: int) -> Reply | None:
     one, probe = waiting.socket, waiting.probe
     # Without a failure it is connected. SO_ERROR would name the route that a muted one lacks.
     failed = events & (select.EPOLLERR | select.EPOLLHUP)
-    error = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if failed else 0
-    kind = _KIND_OF_ERROR.get(error)
+    kind: ReplyKind | None = ReplyKind.SYN_ACK
+    if failed:
+        kind = _KIND_OF_ERROR.get(one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
     if kind is None:
         return None
     received_at = time.monotonic()
