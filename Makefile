@@ -10,7 +10,8 @@ STAMP := .venv/installed
 
 DEMO_PACKAGES := iproute2 mount nftables util-linux
 BENCH_PACKAGES := $(DEMO_PACKAGES) tcptraceroute traceroute mtr-tiny
-TEST_PACKAGES := $(BENCH_PACKAGES) prometheus chromium tcpdump w3m
+IMAGE_PACKAGES := $(DEMO_PACKAGES) buildah crun debian-archive-keyring debootstrap
+TEST_PACKAGES := $(BENCH_PACKAGES) $(IMAGE_PACKAGES) prometheus chromium tcpdump w3m slirp4netns passt
 
 # Prints the first Python that is new enough and can make a virtual environment.
 define find_python
@@ -84,6 +85,11 @@ demo: install ## the exporter in a small network of its own: open, closed, dropp
 .PHONY: run
 run: install ## serve on the real network: make run ENDPOINTS="a=host:443 b=host:5432"
 	@exec $(BIN)/egress-exporter serve
+
+.PHONY: image
+image: install ## build the container image without a registry or Docker, and run it once
+	@$(call need,$(IMAGE_PACKAGES))
+	exec $(BIN)/python -m tests.image
 
 .PHONY: check
 check: install ## format, lint and types, without running anything
