@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from exporter import __version__, privileges
 from exporter.config import load, usage_text
+from exporter.diagnosis.proxies import noted
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
     BLOCKED_STATES,
@@ -21,11 +22,13 @@ from exporter.model import (
     State,
     Target,
 )
+from exporter.networks import revealed
 from exporter.observer import Probing, observe, refusing
 from exporter.probing import handshake
 from exporter.probing.driver import PROBE_BURST, Driver, Prober
 from exporter.probing.engines import Engine, choose
 from exporter.probing.resolver import Resolver
+from exporter.probing.routes import gateway_to
 from exporter.publish import objects, text
 from exporter.settings import ConfigurationError, Settings
 
@@ -41,7 +44,10 @@ EXIT_STATUS = {
 UNKNOWN = 4
 INTERRUPTED = 130
 #: What `trace` does not take over from the environment: it traces what its argument names.
-ENDPOINT_VARIABLES = ("ENDPOINT", "ENDPOINT_TCP_PORT", "ENDPOINTS", "CONFIG_FILE")
+ENDPOINT_VARIABLES = (
+    *("ENDPOINT", "ENDPOINT_TCP_PORT", "ENDPOINTS", "CONFIG_FILE", "DISCOVER_SERVICES"),
+    *("VCAP_SERVICES", "VCAP_SERVICES_FILE_PATH", "SERVICE_BINDING_ROOT"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,13 +115,16 @@ async def _with_probing(
     use: Callable[[Probing], Coroutine[None, None, T]],
 ) -> T:
     """Run `use` with the engine on the running loop, paced as configured."""
-    prober = Prober(Driver(engine, settings.probes_per_second, PROBE_BURST)) if engine else None
+    prober = None
+    if engine:
+        prober = Prober(Driver(engine, settings.probes_per_second, PROBE_BURST, gateway_to))
     try:
         return await use(
             Probing(
                 resolve=Resolver().resolve,
                 trace=prober.trace if prober else refusing(status.reason),
                 connect=handshake.connect if settings.connect_check else None,
+                unseen_errors=engine.unseen_errors if engine else int,
             )
         )
     finally:
@@ -180,7 +189,10 @@ def _trace(options: argparse.Namespace) -> int:
         raise ConfigurationError([f"ENGINE={settings.engine}: {status.reason}"])
 
     async def run(probing: Probing) -> Observation:
-        return await observe(settings.targets[0], probing, ZoneMap(settings.platform_networks))
+        zones = ZoneMap(settings.platform_networks, revealed(settings.source))
+        target = settings.targets[0]
+        observation = await observe(target, probing, zones, source=settings.source)
+        return noted(observation, settings.proxy)
 
     observation = asyncio.run(_with_probing(settings, engine, status, run))
     if options.json:
@@ -201,7 +213,8 @@ def _check(_options: argparse.Namespace) -> int:
     engine, status = _open_engine(settings)
     if engine:
         engine.close()
-    print(describe(settings, status, asyncio.run(_resolve_all(settings))))
+    own = revealed(settings.source)
+    print(describe(settings, status, asyncio.run(_resolve_all(settings)), own))
     return 0
 
 
@@ -211,7 +224,7 @@ async def _resolve_all(settings: Settings) -> dict[str, list[str]]:
 
     async def resolve(target: Target) -> list[str]:
         try:
-            return await resolver.resolve(target.host, target.port)
+            return await resolver.resolve(target.host, target.port, target.family)
         except ProbeError:
             return []
 

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 #: The TTL of a SYN that is meant to arrive: Linux' net.ipv4.ip_default_ttl (RFC 1700).
 FULL_TTL = 64
+#: So many addresses of a name are traced in one cycle.
+MAX_ADDRESSES = 8
 
 
 # -- what is asked ---------------------------------------------------------------------
@@ -34,6 +36,23 @@ class Plan:
     timeout: float = 2.0
 
 
+class Family(StrEnum):
+    """Which addresses of its host a target is traced to; AUTO leaves it to the resolver."""
+
+    AUTO = "auto"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+    @classmethod
+    def of(cls, address: str) -> Family:
+        """The family of an address as text."""
+        return cls.IPV6 if ":" in address else cls.IPV4
+
+
+#: What people call a family.
+FAMILY_NAMES = {Family.IPV4: "IPv4", Family.IPV6: "IPv6"}
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A configured name for host:port, with the labels that its series carry."""
@@ -44,6 +63,14 @@ class Target:
     labels: tuple[tuple[str, str], ...] = ()
     interval: float = 60.0
     plan: Plan = field(default_factory=Plan)
+    family: Family = Family.AUTO
+    #: Whether each cycle traces every address of the host, at most `MAX_ADDRESSES`.
+    all_addresses: bool = False
+
+
+def joined(host: str, port: str | int) -> str:
+    """host:port, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 # -- what was sent and received --------------------------------------------------------
@@ -209,6 +236,12 @@ class Trace:
     duplicates: int = 0
     #: Why the host refused to send, with `StopReason.SEND_FAILED`.
     failure: Failure | None = None
+    #: ICMP errors that the kernel kept from the engine while this trace ran, those for other
+    #: connections of this network namespace included.
+    unseen_errors: int = 0
+    #: The router that the routing table names for the destination; "" when it names none, as
+    #: for a host on the same network; None where it is not told.
+    gateway: str | None = None
 
     @property
     def distance(self) -> int | None:
@@ -233,6 +266,18 @@ class Trace:
         """Every answer, the confirmation's included."""
         hops = self.hops if self.confirmation is None else (*self.hops, self.confirmation)
         return tuple(answer for hop in hops for answer in hop.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all traces of one family have shown of the prober's own network."""
+
+    #: Some router has said time-exceeded lately, so hops can be counted.
+    routers_answer: bool = False
+    #: Whoever answers does so at any TTL, so hop numbers mean nothing.
+    ignores_ttls: bool = False
+    #: Why tracing is not possible here, as a clause; "" as long as nothing says so.
+    untraceable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +373,9 @@ class Observation:
 
     `address` is what the host resolved to, None when it did not; `zones` maps the
     responders' addresses to their zone. `trace` is None when there was none (`failure`).
+
+    With `Target.all_addresses`, `each` holds one observation for each address, the worst one
+    first, and this one repeats the worst, with the verdict on the target. Else `each` is empty.
     """
 
     target: Target
@@ -339,10 +387,28 @@ class Observation:
     handshake: Handshake | None = None
     failure: Failure | None = None
     zones: Mapping[str, Zone] = field(default_factory=dict)
+    each: tuple[Observation, ...] = ()
+
+    @property
+    def by_address(self) -> tuple[Observation, ...]:
+        """What was observed, one address at a time."""
+        return self.each or (self,)
 
     def zone_of(self, address: str) -> Zone:
         """The zone of a responder."""
         return self.zones.get(address, Zone.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier cycles have shown of one address of a target.
+
+    `source_port` is that of its last trace, 0 when there was none; `last_good` the last trace
+    that reached it.
+    """
+
+    source_port: int = 0
+    last_good: Trace | None = None
 
 
 # -- what the program says about itself ------------------------------------------------
@@ -350,20 +416,58 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """Which engine runs, and why; `name` is "none" when no engine can."""
+    """Which engine runs, and why; `name` is "none" when no engine can.
+
+    `untraceable` says why tracing is not possible here although an engine runs, "" as long as
+    no trace has shown that.
+    """
 
     name: str
     reason: str
+    untraceable: str = ""
+
+    @property
+    def explanation(self) -> str:
+        """Both in one text."""
+        if not self.untraceable:
+            return self.reason
+        return f"{self.reason}; tracing is not possible here: {self.untraceable}"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the probes come from: the labels of `egress_source_info`; "" when unknown."""
+    """Where the probes come from; "" for what is not known.
+
+    The first four are the labels of `egress_source_info`: on Cloud Foundry an instance and the
+    address of its cell, on Kubernetes a pod's name and that of its node. The rest is Cloud
+    Foundry's alone.
+    """
 
     address: str = ""
     instance_index: str = ""
     instance_guid: str = ""
     cell: str = ""
+    application: str = ""
+    space: str = ""
+    organization: str = ""
+    application_guid: str = ""
+    process_guid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """The proxies that the environment names for others; this program never uses one.
+
+    `variables` are (name, host:port), without user, password and path; the latter is "" when it
+    cannot be read. `exempt` are the entries of NO_PROXY.
+    """
+
+    variables: tuple[tuple[str, str], ...]
+    exempt: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The variables, each with the proxy's host:port where that is known."""
+        return ", ".join(f"{name}={at}" if at else name for name, at in self.variables)
 
 
 @dataclass(frozen=True, slots=True)

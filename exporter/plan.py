@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter import __version__
-from exporter.model import EngineStatus, Target
+from exporter.diagnosis.zones import Own
+from exporter.model import MAX_ADDRESSES, EngineStatus, Target
 from exporter.probing.tracer import CONFIRMATIONS, WINDOW
 from exporter.publish.tables import series_of_program, series_of_target
 from exporter.publish.text import host_port, printable
@@ -17,9 +18,16 @@ MOST_SHOWN = 4
 
 
 def describe(
-    settings: Settings, engine: EngineStatus, addresses: Mapping[str, Sequence[str]]
+    settings: Settings,
+    engine: EngineStatus,
+    addresses: Mapping[str, Sequence[str]],
+    own: Sequence[Own],
 ) -> str:
-    """The plan as text; `addresses` maps a target's name to what its host resolves to."""
+    """The plan as text.
+
+    `addresses` maps a target's name to what its host resolves to; `own` are the networks that the
+    host reveals.
+    """
     return "\n".join(
         [
             f"egress-exporter {__version__}",
@@ -28,22 +36,27 @@ def describe(
             + ("with" if settings.basic_auth_username else "without")
             + " basic authentication",
             f"platform networks: {_networks(settings)}",
+            *([f"inside as well, as this host shows: {_own(own)}"] if own else []),
             (
                 f"pace: at most {settings.max_concurrent_traces} traces at once and "
                 f"{settings.probes_per_second} probes a second"
             ),
             f"plain connects: {'one with each trace' if settings.connect_check else 'off'}",
+            *([f"proxies, which are never used: {settings.proxy}"] if settings.proxy else []),
+            *(f"warning: {warning}" for warning in settings.warnings),
             "",
             *_targets(settings.targets, addresses),
             *_unresolved(addresses),
             "",
             (
-                f"probes a minute: about {_probes(settings, _typical):.0f} with all targets open "
-                f"{TYPICAL_HOPS} hops away, at most {_probes(settings, _most):.0f}"
+                f"probes a minute: about {_probes(settings, addresses, _typical):.0f} with all "
+                f"targets open {TYPICAL_HOPS} hops away, at most "
+                f"{_probes(settings, addresses, _most):.0f}"
             ),
             (
-                f"series: about {_series(settings, TYPICAL_HOPS)} at {TYPICAL_HOPS} hops, at most "
-                f"{_series(settings, max(t.plan.max_hops for t in settings.targets))}"
+                f"series: about {_series(settings, addresses, TYPICAL_HOPS)} at {TYPICAL_HOPS} "
+                "hops, at most "
+                f"{_series(settings, addresses, max(t.plan.max_hops for t in settings.targets))}"
             ),
         ]
     )
@@ -71,16 +84,21 @@ def _networks(settings: Settings) -> str:
     return ", ".join(str(network) for network in settings.platform_networks)
 
 
+def _own(networks: Sequence[Own]) -> str:
+    return ", ".join(f"{one.network} ({one.what})" for one in networks)
+
+
 def _targets(targets: tuple[Target, ...], addresses: Mapping[str, Sequence[str]]) -> list[str]:
-    rows = [("target", "endpoint", "every", "attempts", "hops", "addresses")]
+    rows = [("target", "endpoint", "family", "every", "attempts", "hops", "addresses")]
     rows += [
         (
             printable(target.name),
             host_port(target),
+            target.family,
             f"{target.interval:g} s",
             str(target.plan.attempts),
             str(target.plan.max_hops),
-            printable(_shown(addresses[target.name])),
+            printable(_shown(target, addresses[target.name])),
         )
         for target in targets
     ]
@@ -90,9 +108,16 @@ def _targets(targets: tuple[Target, ...], addresses: Mapping[str, Sequence[str]]
     ]
 
 
-def _shown(addresses: Sequence[str]) -> str:
+def _shown(target: Target, addresses: Sequence[str]) -> str:
     more = f" and {len(addresses) - MOST_SHOWN} more" if len(addresses) > MOST_SHOWN else ""
-    return ", ".join(addresses[:MOST_SHOWN]) + more or "none"
+    shown = ", ".join(addresses[:MOST_SHOWN]) + more or "none"
+    traced = f" ({_traced(target, addresses)} traced)" if len(addresses) > 1 else ""
+    return shown + traced
+
+
+def _traced(target: Target, addresses: Sequence[str]) -> int:
+    """How many addresses a cycle traces, once the name resolves."""
+    return min(len(addresses) or 1, MAX_ADDRESSES) if target.all_addresses else 1
 
 
 def _typical(target: Target) -> int:
@@ -103,10 +128,19 @@ def _most(target: Target) -> int:
     return target.plan.max_hops * target.plan.attempts + CONFIRMATIONS
 
 
-def _probes(settings: Settings, of_trace: Callable[[Target], int]) -> float:
-    wanted = sum(of_trace(target) * 60 / target.interval for target in settings.targets)
+def _probes(
+    settings: Settings,
+    addresses: Mapping[str, Sequence[str]],
+    of_trace: Callable[[Target], int],
+) -> float:
+    wanted = sum(
+        of_trace(target) * _traced(target, addresses[target.name]) * 60 / target.interval
+        for target in settings.targets
+    )
     return min(wanted, settings.probes_per_second * 60)
 
 
-def _series(settings: Settings, hops: int) -> int:
-    return series_of_program() + len(settings.targets) * series_of_target(hops)
+def _series(settings: Settings, addresses: Mapping[str, Sequence[str]], hops: int) -> int:
+    beside = (_traced(t, addresses[t.name]) for t in settings.targets if t.all_addresses)
+    of_targets = len(settings.targets) * series_of_target(hops) + sum(beside)
+    return series_of_program() + of_targets

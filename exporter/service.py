@@ -11,8 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from exporter import __version__
+from exporter.diagnosis.proxies import noted
 from exporter.diagnosis.zones import ZoneMap
-from exporter.model import EngineStatus, ReloadStatus, Target
+from exporter.model import (
+    EngineStatus,
+    Handshake,
+    ReloadStatus,
+    Surroundings,
+    Target,
+    Trace,
+)
+from exporter.networks import revealed
 from exporter.observer import Probing, observe
 from exporter.publish import objects
 from exporter.publish.log import LogStats, TraceLog
@@ -23,6 +32,7 @@ from exporter.publish.web import Credentials, Site
 from exporter.schedule.scheduler import Scheduler
 from exporter.settings import ConfigurationError, Settings
 from exporter.store import Store
+from exporter.surroundings import Memory
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +56,10 @@ class Service:
         now = time.time()
         self._settings = settings
         self._load = load
-        self._zones = ZoneMap(settings.platform_networks)
+        self._zones = _zones_of(settings)
         self._store = Store(engine, settings.source, ReloadStatus(successful=True, at=now), now)
         self._probing = probing
+        self._memory = Memory()
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[str | None]] = set()
         self._trace_log = TraceLog(settings.log_traces, log_stats)
@@ -73,6 +84,7 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         server = await start(self._site, sockets, self._credentials())
         self._configure()
+        _warn(self._settings)
         log.info("ready: %d targets, engine %s", len(self._store), self._store.engine.name)
         await stop.wait()
         log.info("stopping")
@@ -109,6 +121,7 @@ class Service:
         )
         self._configure()
         self._store.reload = ReloadStatus(successful=True, at=time.time())
+        _warn(settings)
         log.info("configuration reloaded: %d targets", len(self._store))
 
     def _stay(self, problems: Sequence[str]) -> str:
@@ -119,7 +132,7 @@ class Service:
         return "\n".join(problems)
 
     def _configure(self) -> None:
-        self._zones = ZoneMap(self._settings.platform_networks)
+        self._zones = _zones_of(self._settings)
         self._store.configure(self._settings.targets)
         self._scheduler.configure(self._settings.targets)
 
@@ -127,10 +140,29 @@ class Service:
         record = self._store.get(target.name)
         if record is None:
             return
+        source = self._settings.source
         observation = await observe(
-            target, self._probing, self._zones, record.latest, record.last_good
+            target, self._probing, self._zones, record.known, source, self._learn
         )
+        self._store.unseen_errors = self._probing.unseen_errors()
+        observation = noted(observation, self._settings.proxy)
         self._trace_log.write(observation, self._store.add(observation))
+
+    def _learn(self, trace: Trace, handshake: Handshake | None) -> Surroundings:
+        now = time.monotonic()
+        surroundings = self._memory.learn(trace, handshake, now)
+        self._tell_whether_traceable(self._memory.untraceable(now))
+        return surroundings
+
+    def _tell_whether_traceable(self, why_not: str) -> None:
+        """Publish it, and log it once."""
+        if why_not == self._store.engine.untraceable:
+            return
+        self._store.engine = replace(self._store.engine, untraceable=why_not)
+        if why_not:
+            log.warning("tracing is not possible here: %s; plain connects go on", why_not)
+        else:
+            log.info("nothing says any more that tracing is not possible here")
 
     def _api_target(self, name: str) -> object | None:
         record = self._store.get(name)
@@ -139,3 +171,12 @@ class Service:
     def _credentials(self) -> Credentials | None:
         user, password = self._settings.basic_auth_username, self._settings.basic_auth_password
         return Credentials(user, password) if user and password else None
+
+
+def _zones_of(settings: Settings) -> ZoneMap:
+    return ZoneMap(settings.platform_networks, revealed(settings.source))
+
+
+def _warn(settings: Settings) -> None:
+    for warning in settings.warnings:
+        log.warning("%s", warning)

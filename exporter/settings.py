@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
-from exporter.model import Source, Target
+from exporter.model import Proxy, Source, Target
 
 Network = IPv4Network | IPv6Network
 
@@ -40,3 +40,7 @@ class Settings:
     basic_auth_password: str | None = field(repr=False)
     config_file: Path | None
     source: Source
+    #: None when the environment names no proxy.
+    proxy: Proxy | None = None
+    #: One printable line for each thing that was left out without stopping anything.
+    warnings: tuple[str, ...] = field(default=(), compare=False)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from exporter.model import (
     BLOCKED_STATES,
+    MAX_ADDRESSES,
     REACHED_STATES,
     EngineStatus,
     FailureReason,
+    Family,
+    Known,
     Observation,
     ReloadStatus,
     ReplyKind,
@@ -25,6 +29,12 @@ from exporter.model import (
 
 #: So many responders of one hop are remembered; more than routers balance over in practice.
 MAX_BRANCHES = 64
+#: So many addresses of a target are remembered, those traced last.
+MAX_KNOWN = 2 * MAX_ADDRESSES
+
+#: TTL -> the responders that last answered there; silence leaves them.
+Path = dict[int, frozenset[str]]
+Value = TypeVar("Value")
 
 
 @dataclass(slots=True)
@@ -48,8 +58,10 @@ class Record:
     #: TTL -> probes sent and replies received since the start.
     hop_probes: dict[int, int] = field(default_factory=dict)
     hop_replies: dict[int, int] = field(default_factory=dict)
-    #: TTL -> the responders that last answered there; silence leaves them.
-    known_path: dict[int, frozenset[str]] = field(default_factory=dict)
+    #: Address -> what is known of it, the one traced last at the end.
+    known: dict[str, Known] = field(default_factory=dict)
+    #: The host, or each address with `all_addresses` -> the path there.
+    known_paths: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,8 @@ class Store:
         self.engine = engine
         self.source = source
         self.reload = reload
+        #: ICMP errors that the kernel has kept from the engine since the start.
+        self.unseen_errors = 0
         self.started_at = started_at
         self._records: dict[str, Record] = {}
 
@@ -112,7 +126,7 @@ class Store:
         change = Change(
             first=before is None,
             state=before is not None and _conclusion(before) != _conclusion(observation),
-            path=observation.trace is not None and _learn_path(record, observation.trace),
+            path=_learn_paths(record, observation),
         )
         record.latest = observation
         record.traces += 1
@@ -123,14 +137,23 @@ class Store:
             record.failures[observation.failure.reason] += 1
         if observation.trace:
             _count(record, observation.trace)
-            self.source = replace(self.source, address=observation.trace.flow.source)
+            self._learn_source(observation.trace.flow.source)
         _remember(record, observation)
+        _remember_addresses(record, observation)
         return change
 
+    def _learn_source(self, address: str) -> None:
+        """Take over where probes came from; the two families of a host do not take turns."""
+        known = self.source.address
+        if not known or Family.of(address) in {Family.IPV4, Family.of(known)}:
+            self.source = replace(self.source, address=address)
 
-def _conclusion(observation: Observation) -> tuple[State, int, str | None]:
+
+def _conclusion(observation: Observation) -> tuple[State, int, str | None, frozenset[str | None]]:
     verdict = observation.verdict
-    return verdict.state, verdict.blocked_at_hop, verdict.blocked_by
+    # Of several addresses those that fail: the others may be other ones in each cycle.
+    failing = (one.address for one in observation.each if one.verdict.state not in REACHED_STATES)
+    return verdict.state, verdict.blocked_at_hop, verdict.blocked_by, frozenset(failing)
 
 
 def _remember(record: Record, observation: Observation) -> None:
@@ -143,13 +166,43 @@ def _remember(record: Record, observation: Observation) -> None:
     # An unknown state neither ends a block nor begins one.
 
 
+def _remember_addresses(record: Record, observation: Observation) -> None:
+    for one in observation.by_address:
+        if one.address is None:
+            continue
+        before = record.known.get(one.address, Known())
+        source_port = one.trace.flow.source_port if one.trace else before.source_port
+        good = one.trace if one.verdict.state in REACHED_STATES else before.last_good
+        _put_last(record.known, one.address, Known(source_port, good))
+
+
+def _put_last(memory: dict[str, Value], key: str, value: Value) -> None:
+    """Remember the value as the last one; beyond MAX_KNOWN the first one is forgotten."""
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > MAX_KNOWN:
+        del memory[next(iter(memory))]
+
+
 def _count(record: Record, trace: Trace) -> None:
     for hop in trace.hops:
         record.hop_probes[hop.ttl] = record.hop_probes.get(hop.ttl, 0) + hop.sent
         record.hop_replies[hop.ttl] = record.hop_replies.get(hop.ttl, 0) + hop.received
 
 
-def _learn_path(record: Record, trace: Trace) -> bool:
+def _learn_paths(record: Record, observation: Observation) -> bool:
+    """Fold what was traced into the known paths; True when one of them has changed."""
+    changed = False
+    for one in observation.by_address:
+        if one.trace:
+            key = one.trace.flow.destination if observation.each else one.target.host
+            path = record.known_paths.get(key, {})
+            changed |= _learn_path(path, one.trace)
+            _put_last(record.known_paths, key, path)
+    return changed
+
+
+def _learn_path(path: Path, trace: Trace) -> bool:
     """Fold the trace into the known path; True when a hop's responders are all new.
 
     A hop that falls silent is no change, and neither is one branch of several that
@@ -164,11 +217,8 @@ def _learn_path(record: Record, trace: Trace) -> bool:
         )
         if not seen:
             continue
-        known = record.known_path.get(hop.ttl, seen)
+        known = path.get(hop.ttl, seen)
         moved = known.isdisjoint(seen)
         changed |= moved
-        if moved or len(known | seen) > MAX_BRANCHES:
-            record.known_path[hop.ttl] = seen
-        else:
-            record.known_path[hop.ttl] = known | seen
+        path[hop.ttl] = seen if moved or len(known | seen) > MAX_BRANCHES else known | seen
     return changed

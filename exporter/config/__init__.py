@@ -1,48 +1,66 @@
-"""Settings: from environment variables and one YAML file to plain, frozen values.
+"""Settings: from environment variables, one YAML file and bound services to frozen values.
 
 1. Every value arrives as text, from a variable or from a YAML scalar as it is written, so that
    both are judged by the same rules and YAML's own readings (no = false, 0443 = 291,
    22:22 = 1342) never come into play. An empty variable and an empty YAML value are unset.
 2. A target is {name, host, port, ...} wherever it was written; what it leaves out comes from
-   the environment, then from the file's `defaults`, then from `schema`.
+   the environment, then from the file's `defaults`, then from the service's, then from `schema`.
 3. Nothing stops at the first mistake. Each one becomes one line that names its place, the
    value and what would be right; `ConfigurationError` carries them all.
 4. A secret, or a value that may hold one, is never part of such a line.
+5. What others have written for their own ends (VCAP_APPLICATION, the credentials of other
+   services) stops nothing; what is missing because of it is a warning.
 
-Nothing is read but the mapping that is handed in and the file that it names. The modules, each
+Nothing is read but the mapping that is handed in and the files that it names. The modules, each
 of which imports those before it alone:
 
-    words     how a mistake names its place and quotes a value
-    hosts     what may stand for a host
-    values    what any other single value may be
-    schema    the settings and their keys, judged by pydantic
-    document  the YAML file, with the line of everything in it
-    targets   the three ways to write targets
+    words      how a mistake names its place and quotes a value
+    hosts      what may stand for a host
+    values     what any other single value may be
+    schema     the settings and their keys, judged by pydantic
+    files      reading a file of bounded size
+    plain      JSON as dicts, lists and texts
+    document   the YAML file, with the line of everything in it
+    targets    the ways to write targets
+    bindings   bound services, in the three ways in which they are delivered
+    service    the one of them that carries this configuration
+    addresses  host and port in URIs that may hold secrets
+    discovery  targets from the credentials of the others
+    runtime    where this process runs, and which proxies are named
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from exporter.config import runtime
+from exporter.config.bindings import bindings
+from exporter.config.discovery import discovered
 from exporter.config.document import Document, read
 from exporter.config.schema import (
     GLOBAL_KEYS,
     SECRETS,
+    SERVICE_KEYS,
     TOP_KEYS,
     TRACING_KEYS,
     VARIABLES,
     Globals,
     checked,
 )
+from exporter.config.service import document_of, own_binding
 from exporter.config.targets import all_targets
 from exporter.config.words import Place, Where, one_line
-from exporter.model import Source
 from exporter.settings import ConfigurationError, Settings
 
+#: Hundreds of services may be bound, and none of them readable.
+MAX_WARNINGS = 100
+
 _USAGE = """\
-Nothing is configured to trace. There are three ways to name the targets:
+Nothing is configured to trace. There are three ways to name the targets (and a fourth, a bound
+service of the same content: docs/cloud-foundry.md):
 
 1. One endpoint, in two variables:
 
@@ -73,21 +91,27 @@ def usage_text() -> str:
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """The settings that `environ` and the file named by its CONFIG_FILE give.
+    """The settings of `environ`, of the file named by its CONFIG_FILE and of bound services.
 
     Raises `ConfigurationError` with every mistake in them.
     """
     problems: list[str] = []
+    warnings: list[str] = []
     environment = _environment(environ)
-    document = read(environment.get("config_file", ""), problems)
-    top = document.section(document.root, (), TOP_KEYS, problems) or {}
-    given = _globals(environment, document, top, problems)
-    targets = all_targets(environment, document, top.get("targets", []), given, problems)
+    bound = bindings(environ, problems)
+    own = document_of(own_binding(bound, problems), problems)
+    file = read(environment.get("config_file", ""), problems)
+    documents = [
+        (document, document.section(document.root, (), keys, problems) or {})
+        for document, keys in ((file, TOP_KEYS), (own, SERVICE_KEYS))
+    ]
+    given = _globals(environment, documents, problems)
+    targets = all_targets(environment, documents, given, problems)
     if problems:
         raise ConfigurationError(map(one_line, problems))
     password = given.basic_auth_password
     return Settings(
-        targets=targets,
+        targets=(*targets, *discovered(bound, given, targets, warnings)),
         engine=given.engine,
         platform_networks=given.platform_networks,
         listen_address=given.listen_address,
@@ -99,12 +123,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         probes_per_second=given.probes_per_second,
         basic_auth_username=given.basic_auth_username,
         basic_auth_password=None if password is None else password.get_secret_value(),
-        config_file=Path(document.path) if document.path else None,
-        source=Source(
-            instance_index=one_line(environ.get("CF_INSTANCE_INDEX", "")),
-            instance_guid=one_line(environ.get("CF_INSTANCE_GUID", "")),
-            cell=one_line(environ.get("CF_INSTANCE_IP", "")),
-        ),
+        config_file=Path(path) if (path := environment.get("config_file")) else None,
+        source=runtime.source(environ, warnings),
+        proxy=runtime.proxy(environ),
+        warnings=tuple(map(one_line, warnings[:MAX_WARNINGS])),
     )
 
 
@@ -118,25 +140,49 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What one source sets once, and how an error line names a place in it."""
+
+    given: Mapping[str, Any]
+    place: Place
+
+    def has(self, where: Where) -> bool:
+        """Whether the value comes from here; of labels, which are merged, the single one."""
+        value = self.given.get(str(where[0]))
+        if where[0] == "labels" and where[1:] and isinstance(value, dict):
+            return where[1] in value
+        return where[0] in self.given
+
+
 def _globals(
     environment: Mapping[str, str],
-    document: Document,
-    top: Mapping[str, Any],
+    documents: Iterable[tuple[Document, Mapping[str, Any]]],
     problems: list[str],
 ) -> Globals:
-    """What is set once, by the environment or else by the file."""
-    defaults = document.section(top.get("defaults", {}), ("defaults",), TRACING_KEYS, problems)
+    """What is set once: by the environment, or else by the first document that does."""
     by_environment = {key: environment[key] for key in environment if key in Globals.model_fields}
-    by_file = {key: top[key] for key in GLOBAL_KEYS if key in top} | (defaults or {})
+    layers = [
+        _Layer(by_environment, lambda where: str(where[0]).upper()),
+        *(_layer(document, top, problems) for document, top in documents),
+    ]
 
     def place(where: Where) -> str:
-        if where[0] in by_environment:
-            return str(where[0]).upper()
+        return next(layer for layer in layers if layer.has(where)).place(where)
+
+    _check_pair({key for layer in layers for key in layer.given}, place, problems)
+    given: dict[str, Any] = {"layers": [layer.given for layer in layers]}
+    return checked(Globals, lambda: Globals(**given), place, problems) or Globals.model_construct()
+
+
+def _layer(document: Document, top: Mapping[str, Any], problems: list[str]) -> _Layer:
+    """A document's settings, those under `defaults` included."""
+    defaults = document.section(top.get("defaults", {}), ("defaults",), TRACING_KEYS, problems)
+
+    def place(where: Where) -> str:
         return document.place(("defaults", *where) if where[0] in TRACING_KEYS else where)
 
-    given: dict[str, Any] = {"environment": by_environment, "file": by_file}
-    _check_pair(by_environment.keys() | by_file.keys(), place, problems)
-    return checked(Globals, lambda: Globals(**given), place, problems) or Globals.model_construct()
+    return _Layer({key: top[key] for key in GLOBAL_KEYS if key in top} | (defaults or {}), place)
 
 
 def _check_pair(given: Collection[str], place: Place, problems: list[str]) -> None:

@@ -9,35 +9,24 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from exporter.config.files import content
+from exporter.config.plain import MAX_NESTING
 from exporter.config.schema import advice
 from exporter.config.words import Place, Where, dotted, shown
-
-MAX_FILE_BYTES = 1 << 20
-#: Levels of a YAML file; the deepest that means something, targets[0].labels.team, is the 5th.
-MAX_NESTING = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A YAML file as dicts, lists and texts, and the line on which each of them begins."""
+    """What one source says, as dicts, lists and texts, and what an error line calls its places."""
 
-    path: str
     root: object
-    lines: dict[Where, int]
-
-    def place(self, where: Where) -> str:
-        """E.g. "targets.yml line 9: targets[2].port"; what is missing is where it belongs."""
-        known = next(w for n in range(len(where), -1, -1) if (w := where[:n]) in self.lines)
-        line = f"{self.path} line {self.lines[known]}"
-        return f"{line}: {dotted(where)}" if where else line
+    place: Place
 
     def below(self, here: Where) -> Place:
         """`place` for what is counted from here."""
@@ -63,56 +52,50 @@ def read(path: str, problems: list[str]) -> Document:
     """The file of that name; one without values when there is none or it cannot be read."""
     if path:
         try:
-            return _parsed(path, _text(path), problems)
+            document = yaml_in(_text(path), path, problems)
         except ValueError as error:
             problems.append(str(error))
-    return Document(path, {}, {(): 1})
+        else:
+            if document.root is not None:
+                return document
+            here = f"CONFIG_FILE: {shown(path)}"
+            problems.append(f"{here} is empty; it should have at least targets:")
+    return Document({}, lambda _: path)
 
 
 def _text(path: str) -> str:
     """The file's text; raises ValueError with the whole line to report."""
-    here = f"CONFIG_FILE: {shown(path)}"
     try:
-        mode = Path(path).stat().st_mode
-        # A pipe would block, and could not be read again on a reload.
-        content = _head(path) if stat.S_ISREG(mode) else None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{here} cannot be read: {reason}") from None
-    if content is None:
-        kind = "directory" if stat.S_ISDIR(mode) else "special file"
-        raise ValueError(f"{here} is a {kind}; it should be a regular file")
-    if len(content) > MAX_FILE_BYTES:
-        raise ValueError(f"{here} is too large; it should have at most {MAX_FILE_BYTES:,} bytes")
+        found = content(path)
+    except ValueError as error:
+        raise ValueError(f"CONFIG_FILE: {shown(path)} {error}") from None
     try:
-        return content.decode("utf-8-sig")
+        return found.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = found.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path} line {line}: is not UTF-8; save the file as UTF-8") from None
 
 
-def _head(path: str) -> bytes:
-    with Path(path).open("rb") as stream:
-        return stream.read(MAX_FILE_BYTES + 1)
+def yaml_in(text: str, name: str, problems: list[str]) -> Document:
+    """The document in a text of that name, its root None when there is nothing in it.
 
-
-def _parsed(path: str, text: str, problems: list[str]) -> Document:
-    """The document in a text; raises ValueError with the whole line to report."""
+    Raises ValueError with the whole line to report.
+    """
     try:
-        _refuse_extras(path, text)
+        _refuse_extras(name, text)
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         # The problem alone: YAML's snippet of the text could quote a secret.
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"{path} line {line}: cannot be read as YAML: {error.problem}") from None
+        raise ValueError(f"{name} line {line}: cannot be read as YAML: {error.problem}") from None
     except yaml.reader.ReaderError as error:
         line = text.encode().count(b"\n", 0, error.position) + 1
-        raise ValueError(f"{path} line {line}: cannot be read as YAML: {error.reason}") from None
-    reading = _Reading(path, problems)
+        raise ValueError(f"{name} line {line}: cannot be read as YAML: {error.reason}") from None
+    except UnicodeEncodeError:  # what was no UTF-8 in a binding's file
+        raise ValueError(f"{name}: is not UTF-8") from None
+    reading = _Reading(name, problems)
     root = None if node is None else reading.plain(node, ())
-    if root is None:
-        raise ValueError(f"CONFIG_FILE: {shown(path)} is empty; it should have at least targets:")
-    return Document(path, root, reading.lines)
+    return Document(root, reading.place)
 
 
 def _refuse_extras(path: str, text: str) -> None:
@@ -139,7 +122,14 @@ class _Reading:
 
     path: str
     problems: list[str]
+    #: The line on which each value begins.
     lines: dict[Where, int] = field(default_factory=dict)
+
+    def place(self, where: Where) -> str:
+        """E.g. "targets.yml line 9: targets[2].port"; what is missing is where it belongs."""
+        known = next(w for n in range(len(where), -1, -1) if (w := where[:n]) in self.lines)
+        line = f"{self.path} line {self.lines[known]}"
+        return f"{line}: {dotted(where)}" if where else line
 
     def plain(self, node: yaml.Node, where: Where) -> object:
         """The node as dict, list, text or None (unset)."""

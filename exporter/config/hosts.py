@@ -27,6 +27,11 @@ def host(text: str) -> str:
     return _dns_name(text)
 
 
+def is_address(host: str) -> bool:
+    """Whether a host, as `host` gives it, is an address."""
+    return _address(host) is not None
+
+
 def _address(text: str) -> str | None:
     try:
         address = ip_address(text)
@@ -34,6 +39,8 @@ def _address(text: str) -> str | None:
         return None
     if isinstance(address, IPv6Address) and address.scope_id:
         raise ValueError("has a zone after %; there is no path to trace on one's own link")
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        raise ValueError(f"is an IPv4 address in IPv6's form; write {address.ipv4_mapped}")
     return str(address)
 
 
@@ -66,13 +73,11 @@ def parts_of_url(text: str) -> tuple[str, str] | None:
         return None
     try:
         url = urlsplit(text)
+        if text.count("@") != url.netloc.count("@"):
+            # A password that is not percent-encoded: a piece of it would pass for host or port.
+            return "HOST", "PORT"
         port = str(url.port or _URL_PORTS.get(url.scheme, "PORT"))
     except ValueError:
         return "HOST", "PORT"
     # pydantic cannot carry a message that is not UTF-8.
     return one_line(url.hostname or "HOST"), port
-
-
-def joined(host: str, port: str | int) -> str:
-    """host:port, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

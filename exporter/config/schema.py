@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -19,6 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from exporter.config.hosts import is_address
 from exporter.config.values import (
     Host,
     Labels,
@@ -27,11 +28,13 @@ from exporter.config.values import (
     Networks,
     Password,
     Port,
+    Services,
+    Switch,
     Username,
     between,
 )
 from exporter.config.words import MAX_SHOWN, Place, shown
-from exporter.model import FULL_TTL, Plan
+from exporter.model import FAMILY_NAMES, FULL_TTL, Family, Plan
 
 _PLAN = Plan()
 
@@ -43,6 +46,8 @@ class Tracing(BaseModel):
     attempts: Annotated[int, between(1, 10)] = _PLAN.attempts
     max_hops: Annotated[int, between(1, FULL_TTL - 1)] = _PLAN.max_hops
     timeout_seconds: Annotated[float, between(0.1, 60, "a number")] = _PLAN.timeout
+    family: Annotated[Family, Field(description="auto, ipv4 or ipv6")] = Family.AUTO
+    all_addresses: Switch = False
     labels: Labels = {}
 
 
@@ -52,6 +57,14 @@ class Entry(Tracing):
     name: Name = ""
     host: Host
     port: Port
+
+    @field_validator("host")
+    @classmethod
+    def _of_the_family(cls, host: str, info: ValidationInfo) -> str:
+        family = info.data.get("family", Family.AUTO)
+        if is_address(host) and family not in {Family.AUTO, Family.of(host)}:
+            raise ValueError(f"is no {FAMILY_NAMES[family]} address, and family is {family}")
+        return host
 
 
 class Globals(BaseSettings, Tracing):
@@ -70,11 +83,12 @@ class Globals(BaseSettings, Tracing):
     log_traces: Annotated[
         Literal["all", "changes", "none"], Field(description="all, changes or none")
     ] = "changes"
-    connect_check: Annotated[bool, Field(description="true or false")] = True
+    connect_check: Switch = True
     max_concurrent_traces: Annotated[int, between(1, 1_000)] = 16
     probes_per_second: Annotated[int, between(1, 10_000)] = 200
     basic_auth_username: Username = None
     basic_auth_password: Password = None
+    discover_services: Services = ()
 
     @classmethod
     def settings_customise_sources(
@@ -84,12 +98,9 @@ class Globals(BaseSettings, Tracing):
         *_: object,
         **__: object,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment before the file, as handed in: never os.environ, never an .env file."""
-        given = init_settings()
-        return (
-            InitSettingsSource(settings_cls, given["environment"]),
-            InitSettingsSource(settings_cls, given["file"]),
-        )
+        """The `layers` that are handed in, the first wins: never os.environ, never an .env file."""
+        layers = init_settings()["layers"]
+        return tuple(InitSettingsSource(settings_cls, layer) for layer in layers)
 
 
 #: Never shown and never stripped; user:password in the user name is an easy mistake.
@@ -98,6 +109,8 @@ ENDPOINT_KEYS = ("endpoint", "endpoint_tcp_port", "endpoints")
 TRACING_KEYS = tuple(Tracing.model_fields)
 GLOBAL_KEYS = tuple(key for key in Globals.model_fields if key not in TRACING_KEYS)
 TOP_KEYS = ("targets", "defaults", *GLOBAL_KEYS)
+#: Of a bound service, which may have texts alone.
+SERVICE_KEYS = ("endpoints", *TOP_KEYS)
 TARGET_KEYS = ("name", "host", "port", *TRACING_KEYS)
 VARIABLES = (
     *(key for key in Globals.model_fields if key != "labels"),

@@ -1,23 +1,23 @@
-"""Targets: three ways to write one, and what each says turned into a `Target`."""
+"""Targets: the ways to write one, and what each says turned into a `Target`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from exporter.config.document import Document
-from exporter.config.hosts import joined, parts_of_url
+from exporter.config.hosts import parts_of_url
 from exporter.config.schema import TARGET_KEYS, TRACING_KEYS, Entry, Globals, checked
 from exporter.config.words import Place, Where, shown
-from exporter.model import Plan, Target
+from exporter.model import Plan, Target, joined
 
 MAX_TARGETS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class Written:
     """A target as it was written, and how an error line names a place in it."""
 
     values: Mapping[str, Any]
@@ -26,42 +26,48 @@ class _Written:
 
 def all_targets(
     environment: Mapping[str, str],
-    document: Document,
-    listed: object,
+    documents: Iterable[tuple[Document, Mapping[str, Any]]],
     given: Globals,
     problems: list[str],
 ) -> tuple[Target, ...]:
-    """The targets of ENDPOINT, of ENDPOINTS and of the file, which has `listed` them."""
+    """The targets of ENDPOINT, of ENDPOINTS and of documents, each with its keys' values."""
     entries = [
         *_of_endpoint(environment),
-        *_of_endpoints(environment, problems),
-        *_of_file(document, listed, problems),
+        *_of_endpoints(environment.get("endpoints", ""), "ENDPOINTS", problems),
     ]
+    for document, top in documents:
+        place = document.place(("endpoints",))
+        entries += _of_endpoints(top.get("endpoints", ""), place, problems)
+        entries += _of_list(document, top.get("targets", []), problems)
     return _named(entries, given, problems)
 
 
-def _of_endpoint(environment: Mapping[str, str]) -> Iterator[_Written]:
+def _of_endpoint(environment: Mapping[str, str]) -> Iterator[Written]:
     """The target of ENDPOINT and ENDPOINT_TCP_PORT; one without the other lacks a key."""
     names = {"host": "endpoint", "port": "endpoint_tcp_port"}
     values = {key: environment[name] for key, name in names.items() if name in environment}
     if values:
-        yield _Written(
+        yield Written(
             values, lambda where: "ENDPOINT_TCP_PORT" if where == ("port",) else "ENDPOINT"
         )
 
 
-def _of_endpoints(environment: Mapping[str, str], problems: list[str]) -> Iterator[_Written]:
-    """The targets of ENDPOINTS."""
-    for number, word in enumerate(re.findall(r"[^\s,]+", environment.get("endpoints", "")), 1):
-        place = _numbered(number)
+def _of_endpoints(endpoints: object, source: str, problems: list[str]) -> Iterator[Written]:
+    """The targets of a text such as ENDPOINTS has."""
+    if not isinstance(endpoints, str):
+        expected = "host:port or name=host:port, separated by commas or spaces"
+        problems.append(f"{source}: {shown(endpoints)} should be {expected}")
+        return
+    for number, word in enumerate(re.findall(r"[^\s,]+", endpoints), 1):
+        place = _numbered(f"{source} entry {number}")
         try:
-            yield _Written(_endpoint(word), place)
+            yield Written(_endpoint(word), place)
         except ValueError as error:
             problems.append(f"{place(())}: {shown(word)} {error}")
 
 
-def _numbered(number: int) -> Place:
-    return lambda where: ", ".join((f"ENDPOINTS entry {number}", *map(str, where)))
+def _numbered(entry: str) -> Place:
+    return lambda where: ", ".join((entry, *map(str, where)))
 
 
 def _endpoint(word: str) -> dict[str, str]:
@@ -80,8 +86,8 @@ def _endpoint(word: str) -> dict[str, str]:
     return {**({"name": name} if equals else {}), "host": host, "port": match["port"]}
 
 
-def _of_file(document: Document, listed: object, problems: list[str]) -> Iterator[_Written]:
-    """The targets of the file."""
+def _of_list(document: Document, listed: object, problems: list[str]) -> Iterator[Written]:
+    """The targets that a document lists."""
     if not isinstance(listed, list):
         place = document.place(("targets",))
         problems.append(f"{place}: {shown(listed)} should be a list of targets")
@@ -90,10 +96,10 @@ def _of_file(document: Document, listed: object, problems: list[str]) -> Iterato
         here: Where = ("targets", index)
         values = document.section(value, here, TARGET_KEYS, problems)
         if values is not None:
-            yield _Written(values, document.below(here))
+            yield Written(values, document.below(here))
 
 
-def _named(entries: Sequence[_Written], given: Globals, problems: list[str]) -> tuple[Target, ...]:
+def _named(entries: Sequence[Written], given: Globals, problems: list[str]) -> tuple[Target, ...]:
     """The targets, each under a name of its own."""
     if len(entries) > MAX_TARGETS:
         place = entries[MAX_TARGETS].place(())
@@ -102,7 +108,7 @@ def _named(entries: Sequence[_Written], given: Globals, problems: list[str]) -> 
     targets: list[Target] = []
     places: dict[str, str] = {}
     for entry in entries:
-        target = _target(entry, given, problems)
+        target = target_of(entry, given, problems)
         if target:
             targets.append(target)
         name = target.name if target else entry.values.get("name")
@@ -115,7 +121,8 @@ def _named(entries: Sequence[_Written], given: Globals, problems: list[str]) -> 
     return tuple(targets)
 
 
-def _target(entry: _Written, given: Globals, problems: list[str]) -> Target | None:
+def target_of(entry: Written, given: Globals, problems: list[str]) -> Target | None:
+    """The target, with what it leaves out from `given`; None when something is wrong with it."""
     values = {key: getattr(given, key) for key in TRACING_KEYS} | dict(entry.values)
     if isinstance(values["labels"], dict):
         values["labels"] = given.labels | values["labels"]
@@ -129,4 +136,6 @@ def _target(entry: _Written, given: Globals, problems: list[str]) -> Target | No
         labels=tuple(sorted(found.labels.items())),
         interval=found.interval_seconds,
         plan=Plan(found.max_hops, found.attempts, found.timeout_seconds),
+        family=found.family,
+        all_addresses=found.all_addresses,
     )

@@ -107,6 +107,7 @@ def _network(value: object) -> Network:
 
 
 Port = Annotated[int, between(1, 65_535)]
+Switch = Annotated[bool, Field(description="true or false")]
 Host = Annotated[str, AfterValidator(host), Field(description="one DNS name or IP address")]
 Name = Annotated[
     str,
@@ -128,6 +129,11 @@ Networks = Annotated[
     tuple[Annotated[Network, PlainValidator(_network)], ...],
     BeforeValidator(_split),
     Field(description="networks such as 10.0.0.0/8, separated by commas or spaces"),
+]
+Services = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_split),
+    Field(description="true, false, or names of bound services, separated by commas or spaces"),
 ]
 Username = Annotated[
     Annotated[str, AfterValidator(_username)] | None, Field(description="one user name")

@@ -9,8 +9,9 @@
 5. nothing at all answered                           -> `inconclusive`
 6. a hop answered, then confirmed silence            -> `filtered`
 
-and then holds the result against the application's own view: a plain connect() that succeeded
-in the same cycle contradicts every block, and a contradiction is `inconclusive`.
+then takes away what rests on hop numbers that may mean nothing (`doubt`), and then holds the
+result against the application's own view: a plain connect() that succeeded in the same cycle
+contradicts every block, and a contradiction is `inconclusive`.
 
 The states `reset`, `loop` and `intercepted` need controls beside the trace; they are not judged
 yet. What would become of them is `closed` or `open` with less confidence, or `inconclusive`.
@@ -22,7 +23,10 @@ outside address rejected, and no hop behind it is inside again.
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
+from exporter.diagnosis.doubt import weigh
+from exporter.diagnosis.icmp import meaning_of, protocol_of
 from exporter.diagnosis.placing import (
     TOLERATED_LOSS,
     Device,
@@ -31,13 +35,21 @@ from exporter.diagnosis.placing import (
     next_seen,
     reply_distance,
 )
+from exporter.diagnosis.silk import (
+    is_only_cell,
+    is_security_group,
+    security_group_facts,
+    security_group_sentence,
+)
 from exporter.diagnosis.words import (
     WHERE,
     answer_text,
     destination_of,
     facts_of,
-    handshake_fact,
+    handshake_facts,
     range_text,
+    unread,
+    was_refused,
 )
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
@@ -51,30 +63,17 @@ from exporter.model import (
     Location,
     Reply,
     ReplyKind,
+    Source,
     State,
     StopReason,
+    Surroundings,
     Trace,
     Verdict,
     Zone,
 )
 
-#: (type, code) -> state and the standards' name (RFC 792, RFC 1122 section 3.2.2.1,
-#: RFC 1812 section 5.2.7.1).
-STATE_OF_ICMP = {
-    (3, 0): (State.UNREACHABLE, "network unreachable"),
-    (3, 1): (State.UNREACHABLE, "host unreachable"),
-    (3, 2): (State.REJECTED, "protocol unreachable"),
-    (3, 3): (State.REJECTED, "port unreachable"),
-    (3, 5): (State.UNREACHABLE, "source route failed"),
-    (3, 6): (State.UNREACHABLE, "destination network unknown"),
-    (3, 7): (State.UNREACHABLE, "destination host unknown"),
-    (3, 8): (State.UNREACHABLE, "source host isolated"),
-    (3, 9): (State.REJECTED, "communication with destination network prohibited"),
-    (3, 10): (State.REJECTED, "communication with destination host prohibited"),
-    (3, 11): (State.UNREACHABLE, "network unreachable for type of service"),
-    (3, 12): (State.UNREACHABLE, "host unreachable for type of service"),
-    (3, 13): (State.REJECTED, "communication administratively prohibited"),
-}
+SOMEWHERE = Source()
+NOTHING_LEARNT = Surroundings()
 #: The probability from which on it may be that loss alone took every confirmation.
 PLAUSIBLE = 0.01
 
@@ -86,21 +85,26 @@ def judge(
     failure: Failure | None = None,
     handshake: Handshake | None = None,
     last_good: Trace | None = None,
+    source: Source = SOMEWHERE,
+    surroundings: Surroundings = NOTHING_LEARNT,
 ) -> Verdict:
     """The verdict on one trace.
 
     `failure` is why the host could not do its part; `last_good` the latest trace of the same
-    target that reached its destination, which shows hops that this one may miss.
+    target that reached its destination, which shows hops that this one may miss; `source` is
+    where the probes come from; `surroundings` what the traces of all targets have shown of the
+    network here.
     """
     failure = failure or (trace.failure if trace else None)
     if trace is None or failure:
         return _failed(failure or Failure(FailureReason.INTERNAL, "there is no trace"), trace)
-    verdict = _judge_trace(trace, zones, last_good)
-    evidence = (*facts_of(trace), *verdict.evidence, *handshake_fact(handshake))
+    verdict = _judge_trace(trace, zones, last_good, source)
+    verdict = weigh(verdict, trace, handshake, surroundings)
+    evidence = (*facts_of(trace), *verdict.evidence, *handshake_facts(handshake, trace))
     return _hold_against(handshake, replace(verdict, evidence=evidence))
 
 
-def _judge_trace(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
+def _judge_trace(trace: Trace, zones: ZoneMap, last_good: Trace | None, source: Source) -> Verdict:
     answers = trace.answers
     tcp = [answer for answer in answers if answer.reply.kind in TCP_KINDS]
     errors = [answer for answer in answers if answer.reply.kind is ReplyKind.UNREACHABLE]
@@ -109,12 +113,12 @@ def _judge_trace(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdi
     if trace.stop_reason is StopReason.DEADLINE:
         return _failed(Failure(FailureReason.TIMEOUT, "the trace ran out of its time"), trace)
     if errors:
-        return _refused(trace, min(errors, key=lambda answer: answer.probe.ttl), zones)
+        return _refused(trace, min(errors, key=lambda answer: answer.probe.ttl), zones, source)
     if trace.stop_reason is StopReason.HOP_LIMIT:
         return _endless(trace)
     if not trace.last_answering_ttl:
         return _nothing_answered(trace)
-    return _silent(trace, zones, last_good)
+    return _silent(trace, zones, last_good, source)
 
 
 # -- 1. the host could not do its part -------------------------------------------------
@@ -170,18 +174,15 @@ def _reached(trace: Trace, answers: list[Answer]) -> Verdict:
 # -- 3. a device said no ---------------------------------------------------------------
 
 
-def _refused(trace: Trace, answer: Answer, zones: ZoneMap) -> Verdict:
+def _refused(trace: Trace, answer: Answer, zones: ZoneMap, source: Source) -> Verdict:
     reply = answer.reply
-    state, name = STATE_OF_ICMP.get(reply.icmp or (0, 0), (State.INCONCLUSIVE, "unknown code"))
-    icmp = f"ICMP {reply.icmp[0]}/{reply.icmp[1]} ({name})" if reply.icmp else name
+    state, icmp = meaning_of(reply)
     if reply.address == trace.flow.source and state is State.REJECTED:
         refusal = f"this host's own firewall or policy refuses to send ({icmp})"
         return _failed(Failure(FailureReason.PERMISSION, refusal), trace)
     if reply.address == trace.flow.source:
         return _own_neighbour(trace, icmp)
     device = locate(trace, answer)
-    who = "the destination itself" if reply.address == trace.flow.destination else "a device"
-    place = f"hop {device.hop}" if device.hop else range_text(device.suspects)
     location = _location_of_address(reply.address, device, trace, zones)
     if state is State.INCONCLUSIVE:
         return Verdict(
@@ -190,19 +191,40 @@ def _refused(trace: Trace, answer: Answer, zones: ZoneMap) -> Verdict:
             reason=f"{reply.address} answers with {icmp}, which says nothing about a block.",
             confidence=Confidence.LOW,
         )
-    verb = "rejects the traffic" if state is State.REJECTED else "cannot deliver the traffic"
+    fact = f"{icmp} from {reply.address}, first for the probe with TTL {answer.probe.ttl}"
+    if is_security_group(trace, reply, source):
+        reason, facts = security_group_sentence(trace, source), security_group_facts(source)
+    else:
+        verb = "rejects the traffic" if state is State.REJECTED else "cannot deliver the traffic"
+        reason, facts = (
+            (
+                f"{_who(trace, device, reply)}, {verb} to {destination_of(trace)} with {icmp}: "
+                f"{WHERE[location]}."
+            ),
+            (),
+        )
     return Verdict(
         state=state,
         last_reachable_hop=device.hop or device.suspects[0],
-        reason=f"{who.capitalize()}, {reply.address} at {place}, {verb} to {destination_of(trace)} "
-        f"with {icmp}: {WHERE[location]}.",
+        reason=reason,
         confidence=_confidence_in_refusal(device, reply),
         blocked_at_hop=device.hop or device.first_seen,
         suspect_hops=device.suspects,
         blocked_by=reply.address,
         location=location,
-        evidence=(f"{icmp} from {reply.address}, first for the probe with TTL {answer.probe.ttl}",),
+        evidence=(fact, *facts),
     )
+
+
+def _who(trace: Trace, device: Device, reply: Reply) -> str:
+    """The sender of an ICMP error and its place."""
+    who = "A device"
+    if reply.address == trace.flow.destination:
+        who = "The destination itself"
+    elif device.hop == 1 and ip_address(reply.address).is_link_local:
+        who = "This host's link-local gateway"
+    place = f"hop {device.hop}" if device.hop else range_text(device.suspects)
+    return f"{who}, {reply.address} at {place}"
 
 
 def _confidence_in_refusal(device: Device, reply: Reply) -> Confidence:
@@ -217,7 +239,7 @@ def _location_of_address(address: str, device: Device, trace: Trace, zones: Zone
     """The side of the edge from which somebody rejected."""
     if address == trace.flow.destination and device.hop != device.first_seen:
         return Location.UNKNOWN  # somebody nearer may speak in the destination's name
-    zone = zones.zone(address)
+    zone = zones.zone(address, device.suspects[0])
     if zone is Zone.PLATFORM:
         return Location.PLATFORM
     if zone is Zone.EXTERNAL and _last_platform_hop(trace, zones) <= device.suspects[0]:
@@ -226,11 +248,12 @@ def _location_of_address(address: str, device: Device, trace: Trace, zones: Zone
 
 
 def _own_neighbour(trace: Trace, icmp: str) -> Verdict:
+    neighbours = protocol_of(trace.flow.destination).neighbours
     return Verdict(
         state=State.UNREACHABLE,
         last_reachable_hop=0,
         reason=f"This host itself reports {icmp} for {destination_of(trace)}: its next hop, or a "
-        "destination on its own network, does not answer to ARP.",
+        f"destination on its own network, does not answer to {neighbours}.",
         confidence=Confidence.MEDIUM,
         blocked_at_hop=1,
         suspect_hops=(1, 1),
@@ -261,14 +284,15 @@ def _nothing_answered(trace: Trace) -> Verdict:
         last_reachable_hop=0,
         reason=f"Nothing on the way to {destination_of(trace)} answers, not even the first hop: "
         "either all of it is dropped near here, or this network never delivers ICMP "
-        "time-exceeded messages.",
+        f"time-exceeded messages.{unread(trace)}",
         confidence=Confidence.LOW,
     )
 
 
-def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
+def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None, source: Source) -> Verdict:
     last = trace.last_answering_ttl
-    seen = next_seen(trace, last_good)
+    # Where errors were not seen, the next hop may have answered, and so may the one that drops.
+    seen = None if trace.unseen_errors else next_seen(trace, last_good)
     suspects = (last, seen or last + 1)
     location = _location_of_silence(trace, zones, last_good, seen)
     address = trace.hops[last - 1].addresses[0]
@@ -278,14 +302,14 @@ def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
         evidence.append(f"the last good trace saw {beyond} answer at hop {seen}")
     else:
         evidence.append(
-            f"no earlier trace shows what stands behind hop {last}; routers that never answer "
+            f"nothing shows what stands behind hop {last}; routers that never answer "
             "may stand between it and the device that drops"
         )
     loss = loss_of(trace.hops[:last])
     confirmed = trace.confirmation.sent if trace.confirmation else 0
-    if loss**confirmed > PLAUSIBLE:
-        return _lost(trace, loss)
     lossy = loss > TOLERATED_LOSS
+    if loss**confirmed > PLAUSIBLE or (lossy and is_only_cell(trace, source)):
+        return _lost(trace, loss)
     if lossy:
         evidence.append(
             "the hops that answer left many probes without an answer: loss, or rate limits"
@@ -295,8 +319,8 @@ def _silent(trace: Trace, zones: ZoneMap, last_good: Trace | None) -> Verdict:
         state=State.FILTERED,
         last_reachable_hop=last,
         reason=f"Traffic to {destination_of(trace)} is answered up to hop {last} ({address}), then "
-        f"by nobody: a device {device} drops it, {WHERE[location]}.",
-        confidence=_confidence_in_silence(lossy=lossy, seen=seen),
+        f"by nobody: a device {device} drops it, {WHERE[location]}.{unread(trace)}",
+        confidence=_confidence_in_silence(lossy=lossy or trace.unseen_errors > 0, seen=seen),
         blocked_at_hop=last + 1,
         suspect_hops=suspects,
         location=location,
@@ -324,9 +348,9 @@ def _location_of_silence(
     trace: Trace, zones: ZoneMap, last_good: Trace | None, seen: int | None
 ) -> Location:
     last = trace.last_answering_ttl
-    near = {zones.zone(address) for address in trace.hops[last - 1].addresses}
+    near = {zones.zone(address, last) for address in trace.hops[last - 1].addresses}
     beyond = last_good.hops[seen - 1].addresses if last_good and seen else ()
-    far = {zones.zone(address) for address in beyond}
+    far = {zones.zone(address, seen or last) for address in beyond}
     inside_again = bool(last_good and seen and _last_platform_hop(last_good, zones) > last)
     if near == {Zone.EXTERNAL} and not inside_again:
         return Location.EXTERNAL
@@ -344,7 +368,7 @@ def _last_platform_hop(trace: Trace, zones: ZoneMap) -> int:
             for hop in trace.hops
             for answer in hop.answers
             if answer.reply.kind is ReplyKind.TIME_EXCEEDED
-            and zones.zone(answer.reply.address) is Zone.PLATFORM
+            and zones.zone(answer.reply.address, hop.ttl) is Zone.PLATFORM
         ),
         default=0,
     )
@@ -357,15 +381,28 @@ def _hold_against(handshake: Handshake | None, verdict: Verdict) -> Verdict:
     if handshake is None:
         return verdict
     if handshake.success and (verdict.state in BLOCKED_STATES or verdict.state is State.CLOSED):
-        return Verdict(
-            state=State.INCONCLUSIVE,
-            last_reachable_hop=verdict.last_reachable_hop,
-            reason="A plain connection succeeded while the traced one looked "
-            f"{verdict.state}: perhaps only one of several paths is blocked, or the block began "
-            "or ended just now.",
-            confidence=Confidence.LOW,
-            evidence=(*verdict.evidence, f"the trace alone would say: {verdict.reason}"),
+        return _contradicted(
+            verdict,
+            f"A plain connection succeeded while the traced one looked {verdict.state}: perhaps "
+            "only one of several paths is blocked, or the block began or ended just now.",
+        )
+    if was_refused(handshake) and verdict.state is State.FILTERED:
+        return _contradicted(
+            verdict,
+            "A plain connection was refused while the traced ones met silence: somebody answers, "
+            "so not all is dropped; rate limits may hide who, or the block began or ended just "
+            "now.",
         )
     if not handshake.success and verdict.state is State.OPEN:
         return replace(verdict, confidence=Confidence.MEDIUM)
     return verdict
+
+
+def _contradicted(verdict: Verdict, reason: str) -> Verdict:
+    return Verdict(
+        state=State.INCONCLUSIVE,
+        last_reachable_hop=verdict.last_reachable_hop,
+        reason=reason,
+        confidence=Confidence.LOW,
+        evidence=(*verdict.evidence, f"the trace alone would say: {verdict.reason}"),
+    )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from exporter.model import Handshake, Location, ReplyKind, Trace
+import errno
+import os
 
+from exporter.model import TCP_KINDS, Handshake, Location, ReplyKind, Trace, joined
+
+_REFUSED = os.strerror(errno.ECONNREFUSED)
 WHERE = {
     Location.PLATFORM: "inside the platform",
     Location.BOUNDARY: "at the edge of the platform",
@@ -18,7 +22,9 @@ def facts_of(trace: Trace) -> tuple[str, ...]:
     sent = sum(hop.sent for hop in trace.hops)
     received = sum(hop.received for hop in trace.hops)
     # The connect engine has a source port for each probe.
-    source = flow.source if trace.engine == "connect" else f"{flow.source}:{flow.source_port}"
+    source = flow.source
+    if trace.engine != "connect":
+        source = joined(flow.source, flow.source_port)
     facts = [
         (
             f"{_count(sent, 'SYN')} from {source} to {destination_of(trace)} "
@@ -32,9 +38,24 @@ def facts_of(trace: Trace) -> tuple[str, ...]:
         )
     if trace.duplicates:
         facts.append(f"not counted: {_count(trace.duplicates, 'duplicate')}")
+    if trace.unseen_errors:
+        facts.append(
+            f"while this trace ran, the kernel kept {_count(trace.unseen_errors, 'ICMP error')} "
+            "from this engine, for a quoted sequence number was not the one sent"
+        )
     if rewriters := _rewriters(trace):
         facts.append(rewriters)
     return tuple(facts)
+
+
+def unread(trace: Trace) -> str:
+    """What a reader of a silence must know where it may be none: a sentence with a blank, or ""."""
+    if not trace.unseen_errors:
+        return ""
+    return (
+        " While this trace ran, ICMP errors came in that this engine cannot read, perhaps from "
+        "hops behind the last one that it saw; the syn engine, which needs CAP_NET_RAW, could."
+    )
 
 
 def _rewriters(trace: Trace) -> str | None:
@@ -61,7 +82,7 @@ def _count(number: int, noun: str) -> str:
 
 def destination_of(trace: Trace) -> str:
     """Address and port as one word."""
-    return f"{trace.flow.destination}:{trace.flow.destination_port}"
+    return joined(trace.flow.destination, trace.flow.destination_port)
 
 
 def range_text(suspects: tuple[int, int]) -> str:
@@ -72,12 +93,30 @@ def range_text(suspects: tuple[int, int]) -> str:
     return f"hop {first} or {last}" if first + 1 == last else f"one of the hops {first} to {last}"
 
 
-def handshake_fact(handshake: Handshake | None) -> tuple[str, ...]:
-    """The application's own view as a fact, none when it was not asked."""
+def application_text(handshake: Handshake | None) -> str:
+    """The application's own view as a clause."""
+    if handshake is None:
+        return "no plain connect() was made"
+    return "a plain connect() " + (
+        "succeeds" if handshake.success else f"fails ({handshake.error})"
+    )
+
+
+def was_refused(handshake: Handshake | None) -> bool:
+    """Whether connect() was refused: by an RST, or by ICMP port-unreachable just as well."""
+    return handshake is not None and handshake.error == _REFUSED
+
+
+def handshake_facts(handshake: Handshake | None, trace: Trace) -> tuple[str, ...]:
+    """The application's own view as facts, none when it was not asked."""
     if handshake is None:
         return ()
     outcome = "succeeded" if handshake.success else f"failed: {handshake.error}"
     seconds = handshake.duration
     # The unit of the traces' own lines, publish/text.py.
     after = f"{seconds * 1000:.3f} ms" if seconds < 1 else f"{seconds:.3f} s"
-    return (f"a plain connect() in the same cycle {outcome}, after {after}",)
+    fact = f"a plain connect() in the same cycle {outcome}, after {after}"
+    kinds = {answer.reply.kind for answer in trace.answers}
+    if was_refused(handshake) and ReplyKind.UNREACHABLE in kinds and not kinds & TCP_KINDS:
+        return (fact, "it is told the same of a closed port, but no RST came: only ICMP errors")
+    return (fact,)

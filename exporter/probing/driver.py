@@ -57,13 +57,30 @@ class _Run:
     done: Callable[[Trace], None]
     failed: Callable[[Exception], None] | None
     wake: float
+    gateway: str | None
+    errors_before: int
+
+
+def not_told(_destination: str) -> str | None:
+    """No gateway is known, for who has no routing table to ask."""
+    return None
 
 
 class Driver:
-    """Runs traces over an engine; at most `probes_per_second`, all traces together."""
+    """Runs traces over an engine; at most `probes_per_second`, all traces together.
 
-    def __init__(self, engine: Engine, probes_per_second: float, burst: int) -> None:
+    `gateway_to` gives the gateway to a destination, as `Trace.gateway` has it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        probes_per_second: float,
+        burst: int,
+        gateway_to: Callable[[str], str | None] = not_told,
+    ) -> None:
         self.engine = engine
+        self._gateway_to = gateway_to
         self._bucket = TokenBucket(probes_per_second, burst)
         self._runs: dict[Flow, _Run] = {}
         #: Whether the last `pump` found anything to read or to send, and whether any trace is
@@ -88,7 +105,17 @@ class Driver:
         A fault in this one trace goes to `failed` and never to the others' caller.
         """
         flow = self.engine.open(destination, port, preferred_port)
-        self._runs[flow] = _Run(Tracer(plan, now), flow, wall_clock, now, done, failed, now)
+        self._runs[flow] = _Run(
+            Tracer(plan, now),
+            flow,
+            wall_clock,
+            now,
+            done,
+            failed,
+            wake=now,
+            gateway=self._gateway_to(destination),
+            errors_before=self.engine.unseen_errors(),
+        )
         return flow
 
     def cancel(self, flow: Flow) -> None:
@@ -150,6 +177,7 @@ class Driver:
 
     def _finish(self, run: _Run, stop_reason: StopReason, now: float) -> None:
         del self._runs[run.flow]
+        unseen_errors = self.engine.unseen_errors() - run.errors_before
         duplicates = self.engine.release(run.flow)
         run.done(
             Trace(
@@ -162,6 +190,8 @@ class Driver:
                 confirmation=run.tracer.confirmation(),
                 duplicates=duplicates,
                 failure=run.tracer.failure,
+                unseen_errors=unseen_errors,
+                gateway=run.gateway,
             )
         )
 

@@ -1,12 +1,13 @@
 """Which probe a reply answers.
 
-Source port -> flow, sequence number -> probe, IP ID -> probe: three dicts. NATs and firewalls
+Source port -> flow, sequence number -> probe, mark -> probe: three dicts. NATs and firewalls
 rewrite what routers quote, so everything is compared, little is required, and the differences
 are kept, for they reveal who rewrites. Required is one of:
 
 - the quoted sequence number is one of a probe on its way (32 random bits: nobody off the path
   guesses it), whatever has become of addresses and ports; or
-- ports, destination and IP ID are those of a probe whose sequence number was rewritten.
+- ports, destination and mark (packet.py) are those of a probe whose sequence number was
+  rewritten.
 
 A TCP reply must come from the flow's destination and acknowledge one of the flow's SYNs.
 """
@@ -20,8 +21,7 @@ from exporter.model import TCP_KINDS, Answer, Flow, Probe, Reply, ReplyKind
 from exporter.probing.packet import ACK, RST, SYN, IcmpError, Segment
 
 _SEQUENCE_SPACE = 1 << 32
-_IP_ID_SPACE = 0xFFFF
-_TIME_EXCEEDED = 11
+_MARK_SPACE = 0xFFFF
 #: Looking a member up in its enumeration takes as long as half the matching.
 TIME_EXCEEDED, UNREACHABLE = ReplyKind.TIME_EXCEEDED, ReplyKind.UNREACHABLE
 
@@ -33,22 +33,22 @@ class FlowState:
     flow: Flow
     #: Random for each trace, so that no late reply of the trace before is taken for this one's.
     base: int = field(default_factory=lambda: secrets.randbelow(_SEQUENCE_SPACE))
-    ip_id: int = field(default_factory=lambda: secrets.randbelow(_IP_ID_SPACE))
+    mark: int = field(default_factory=lambda: secrets.randbelow(_MARK_SPACE))
     sequences: dict[int, Probe] = field(default_factory=dict)
-    ip_ids: dict[int, tuple[Probe, int]] = field(default_factory=dict)
+    marks: dict[int, tuple[Probe, int]] = field(default_factory=dict)
     answered: dict[Probe, ReplyKind] = field(default_factory=dict)
     duplicates: int = 0
 
     def numbers(self, ttl: int, attempt: int) -> tuple[int, int]:
-        """The (sequence number, IP ID) of the next probe; TTL and attempt are in the former.
+        """The (sequence number, mark) of the next probe; TTL and attempt are in the former.
 
         The numbers of one flow lie 2^16 apart, outside each other's receive window: a host that
         is half open for one SYN resets the connection for another one inside it (RFC 9293,
         3.10.7.4), and an open port would look closed.
         """
-        # An IP ID of 0 would be replaced by the kernel (raw(7)).
-        self.ip_id = self.ip_id % _IP_ID_SPACE + 1
-        return (self.base + (ttl << 24 | attempt << 16)) % _SEQUENCE_SPACE, self.ip_id
+        # The kernel would replace an IP ID of 0 (raw(7)).
+        self.mark = self.mark % _MARK_SPACE + 1
+        return (self.base + (ttl << 24 | attempt << 16)) % _SEQUENCE_SPACE, self.mark
 
 
 class Matcher:
@@ -77,10 +77,10 @@ class Matcher:
         """The source ports of the open flows."""
         return tuple(self._ports)
 
-    def sent(self, state: FlowState, probe: Probe, sequence: int, ip_id: int) -> None:
+    def sent(self, state: FlowState, probe: Probe, sequence: int, mark: int) -> None:
         """Remember a probe that is on its way."""
         state.sequences[sequence] = probe
-        state.ip_ids[ip_id] = (probe, sequence)
+        state.marks[mark] = (probe, sequence)
         self._sequences[sequence] = state
 
     def match_error(self, error: IcmpError, received_at: float) -> tuple[Flow, Answer] | None:
@@ -91,7 +91,7 @@ class Matcher:
             return None
         state, probe, sequence = found
         reply = Reply(
-            TIME_EXCEEDED if error.type == _TIME_EXCEEDED else UNREACHABLE,
+            TIME_EXCEEDED if error.expired else UNREACHABLE,
             error.sender,
             max(probe.sent_at, received_at),
             error.reply_ttl,
@@ -133,8 +133,8 @@ class Matcher:
             by_port.flow.destination_port,
         ):
             return None
-        by_id = by_port.ip_ids.get(error.ip_id)
-        return (by_port, *by_id) if by_id else None
+        by_mark = by_port.marks.get(error.mark)
+        return (by_port, *by_mark) if by_mark else None
 
     @staticmethod
     def _first(state: FlowState, probe: Probe, reply: Reply) -> tuple[Flow, Answer] | None:

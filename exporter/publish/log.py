@@ -27,7 +27,7 @@ from threading import Condition, Lock, Thread
 from typing import Literal, TextIO
 
 from exporter.model import Observation
-from exporter.publish.objects import observation_object, to_json
+from exporter.publish.objects import logged_object, to_json
 from exporter.publish.text import printable, render_trace, shorten, summary_line, timestamp
 from exporter.store import Change
 
@@ -288,7 +288,7 @@ def _full_text(observation: Observation) -> Entry:
 
 
 def _full_json(observation: Observation) -> Entry:
-    return summary_line(observation), observation_object(observation)
+    return summary_line(observation), logged_object(observation)
 
 
 def _line(observation: Observation) -> Entry:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from exporter.model import (
     Answer,
+    Family,
     Handshake,
     Hop,
     MplsLabel,
@@ -32,15 +34,35 @@ def to_json(value: Mapping[str, object], indent: int | None = None) -> str:
 
 def observation_object(observation: Observation) -> dict[str, object]:
     """One observation; `hops` holds every probed hop, [] when there was no trace."""
-    trace = observation.trace
     return {
         **_target_object(observation.target),
-        "address": observation.address,
+        **_measured_object(observation),
+        "addresses": [_measured_object(one) for one in observation.each],
+    }
+
+
+def logged_object(observation: Observation) -> dict[str, object]:
+    """The same for a log, which has less room: of further addresses it has the state alone."""
+    return observation_object(replace(observation, each=())) | {
+        "addresses": [
+            {"address": one.address, "state": one.verdict.state.value} for one in observation.each
+        ]
+    }
+
+
+def _measured_object(observation: Observation) -> dict[str, object]:
+    """What was measured toward one address."""
+    trace, address = observation.trace, observation.address
+    return {
+        "address": address,
+        "family": address and Family.of(address).value,
         "source": trace and trace.flow.source,
         "engine": trace and trace.engine,
         "started_at": timestamp(observation.started_at),
         "duration_seconds": round(observation.duration, 6),
         "stop_reason": trace and trace.stop_reason.value,
+        "gateway": trace and trace.gateway,
+        "unseen_icmp_errors": trace and trace.unseen_errors,
         "hops": [_hop_object(observation, hop) for hop in trace.hops] if trace else [],
         "confirmation": _confirmation_object(observation, trace),
         "connect": _connect_object(observation.handshake),
@@ -76,16 +98,20 @@ def _waiting_object(target: Target) -> dict[str, object]:
     return {
         **_target_object(target),
         "address": None,
+        "family": None,
         "source": None,
         "engine": None,
         "started_at": None,
         "duration_seconds": None,
         "stop_reason": None,
+        "gateway": None,
+        "unseen_icmp_errors": None,
         "hops": [],
         "confirmation": None,
         "connect": None,
         "failure": None,
         "verdict": None,
+        "addresses": [],
     }
 
 

@@ -21,6 +21,7 @@ from exporter.model import (
     State,
     Verdict,
 )
+from exporter.publish.instance import answered_by, routing_headers
 from exporter.publish.text import host_port, printable, timestamp, trace_lines, where
 from exporter.store import Record, Store
 
@@ -88,7 +89,10 @@ class Program:
     version: str
     engine: str
     engine_reason: str
-    source: tuple[tuple[str, str], ...]
+    untraceable: str
+    source: str
+    answered_by: str
+    routing_headers: tuple[str, ...]
     reload_error: str
     reloaded_at: str
 
@@ -169,18 +173,16 @@ class Pages:
 
     def _program(self) -> Program:
         store = self._store
-        source = store.source
-        named = (
-            ("source", source.address),
-            ("instance", source.instance_index),
-            ("instance GUID", source.instance_guid),
-            ("cell", source.cell),
-        )
         return Program(
             version=self._version,
             engine=store.engine.name,
             engine_reason=printable(store.engine.reason),
-            source=tuple((name, printable(value)) for name, value in named if value),
+            untraceable=printable(
+                store.engine.reason if store.engine.name == "none" else store.engine.untraceable
+            ),
+            source=printable(store.source.address),
+            answered_by=answered_by(store.source),
+            routing_headers=routing_headers(store.source),
             reload_error="" if store.reload.successful else printable(store.reload.message),
             reloaded_at=_time(store.reload.at),
         )
@@ -192,7 +194,7 @@ def _parts(record: Record, now: float) -> Iterator[Part]:
     if latest is None:
         yield Part("Latest trace", WAITING, "Waiting for the first one.", None)
         return
-    yield _part("Latest trace", latest, now)
+    yield from _latest_parts(latest, now)
     kept = {"Last good trace": record.last_good, "First bad trace": record.first_bad}
     for title, observation in kept.items():
         if observation is None:
@@ -201,6 +203,15 @@ def _parts(record: Record, now: float) -> Iterator[Part]:
             yield Part(title, TONES[latest.verdict.state], "The latest one.", None)
         else:
             yield _part(title, observation, now)
+
+
+def _latest_parts(latest: Observation, now: float) -> Iterator[Part]:
+    """One for each address; the first one, the worst, with the verdict on the target."""
+    if len(latest.each) < 2:
+        yield _part("Latest trace", latest, now)
+        return
+    for one in (latest, *latest.each[1:]):
+        yield _part(f"Latest trace to {printable(str(one.address))}", one, now)
 
 
 def _part(title: str, observation: Observation, now: float) -> Part:

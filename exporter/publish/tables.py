@@ -19,6 +19,7 @@ from exporter import __version__
 from exporter.model import (
     TCP_KINDS,
     FailureReason,
+    Family,
     Handshake,
     Hop,
     Location,
@@ -131,7 +132,13 @@ def _target_info(reading: Reading) -> Iterator[Sample]:
 
 def _destination_info(reading: Reading) -> Iterator[Sample]:
     if reading.latest and (address := reading.latest.address):
-        yield (address, "ipv6" if ":" in address else "ipv4"), 1
+        yield (address, Family.of(address)), 1
+
+
+def _address_info(reading: Reading) -> Iterator[Sample]:
+    for one in reading.latest.each if reading.latest else ():
+        if one.address:
+            yield (one.address, Family.of(one.address), one.verdict.state), 1
 
 
 def _failures(reading: Reading) -> Iterator[Sample]:
@@ -320,6 +327,14 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         ("address", "family"),
         _destination_info,
     ),
+    Row(
+        "egress_address_info",
+        "info",
+        "Each address of the target in the latest cycle, where all addresses are traced, and its "
+        "state.",
+        ("address", "family", "state"),
+        _address_info,
+    ),
 )
 
 PROGRAM_METRICS: tuple[Row[Program], ...] = (
@@ -335,7 +350,15 @@ PROGRAM_METRICS: tuple[Row[Program], ...] = (
         "info",
         "Which engine runs, and why.",
         ("engine", "reason"),
-        lambda program: [((program.store.engine.name, program.store.engine.reason), 1)],
+        lambda program: [((program.store.engine.name, program.store.engine.explanation), 1)],
+    ),
+    Row(
+        "egress_unseen_icmp_errors_total",
+        "counter",
+        "ICMP errors that the kernel kept from the engine, for the sequence number that they quote "
+        "is not the one that was sent; those of all connections in this network namespace.",
+        (),
+        lambda program: [((), program.store.unseen_errors)],
     ),
     Row(
         "egress_build_info",
@@ -376,14 +399,18 @@ PROGRAM_METRICS: tuple[Row[Program], ...] = (
 
 
 def series_of_target(hops: int) -> int:
-    """How many series one target has with a path of so many hops that all answer."""
+    """How many series one target has with a path of so many hops that all answer.
+
+    With all_addresses there is one more for each address.
+    """
     sizes = {
         "hop": hops,
         "state": len(State),
         "location": len(Location),
         "reason": len(FailureReason),
     }
-    return sum(sizes.get(row.labels[0], 1) if row.labels else 1 for row in TARGET_METRICS)
+    rows = (row for row in TARGET_METRICS if row.read is not _address_info)
+    return sum(sizes.get(row.labels[0], 1) if row.labels else 1 for row in rows)
 
 
 def series_of_program() -> int:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from exporter.model import (
     REACHED_STATES,
     Answer,
+    Family,
     Handshake,
     Hop,
     MplsLabel,
@@ -54,6 +55,9 @@ ICMP_WORDS = {
     (3, 13): "!X administratively prohibited",
     (3, 14): "!V host precedence violation",
     (3, 15): "!C precedence cutoff",
+}
+#: The same of ICMPv6, where the same numbers mean other things.
+ICMPV6_WORDS = {
     # RFC 4443 section 3.1
     (1, 0): "!N no route",
     (1, 1): "!X administratively prohibited",
@@ -63,6 +67,7 @@ ICMP_WORDS = {
     (1, 5): "!X source address failed the policy",
     (1, 6): "!X route says reject",
 }
+ICMP_OF_FAMILY = {Family.IPV4: ("ICMP", ICMP_WORDS), Family.IPV6: ("ICMPv6", ICMPV6_WORDS)}
 
 #: What stands in brackets behind the address of an end point.
 TCP_WORDS = {
@@ -118,6 +123,8 @@ def host_port(target: Target) -> str:
 
 def where(verdict: Verdict) -> str:
     """How far the traffic gets and who stops it, in one clause."""
+    if verdict.state in REACHED_STATES and not verdict.last_reachable_hop:
+        return "reached, distance not known"
     if verdict.state in REACHED_STATES:
         return f"reached at hop {verdict.last_reachable_hop}"
     if not verdict.blocked_at_hop:
@@ -136,16 +143,29 @@ def summary_line(observation: Observation) -> str:
     verdict = observation.verdict
     name = shorten(printable(observation.target.name), SUMMARY_NAME_LENGTH)
     endpoint = shorten(_endpoint(observation), SUMMARY_NAME_LENGTH)
+    several = len(observation.each)
+    of_several = f"{alike(observation)} of {several} addresses, " if several > 1 else ""
     return shorten(
         f"{name}: {verdict.state}, {where(verdict)}, confidence {verdict.confidence}, "
-        f"{endpoint}, {duration(observation.duration)}",
+        f"{of_several}{endpoint}, {duration(observation.duration)}",
         SUMMARY_LENGTH,
     )
 
 
+def alike(observation: Observation) -> int:
+    """How many of a target's addresses are in the state of the target."""
+    state = observation.verdict.state
+    return sum(one.verdict.state is state for one in observation.each)
+
+
 def render_trace(observation: Observation) -> str:
     """The raw trace and the verdict, lines separated by newlines, none at the end."""
-    return "\n".join((*trace_lines(observation), *verdict_lines(observation.verdict)))
+    lines = (
+        *trace_lines(observation),
+        *other_lines(observation),
+        *verdict_lines(observation.verdict),
+    )
+    return "\n".join(lines)
 
 
 def trace_lines(observation: Observation) -> Iterator[str]:
@@ -159,6 +179,13 @@ def trace_lines(observation: Observation) -> Iterator[str]:
         yield f"no usable trace, {failure.reason}: {printable(failure.message)}"
     if observation.handshake:
         yield _handshake_line(observation.handshake)
+
+
+def other_lines(observation: Observation) -> Iterator[str]:
+    """A line for each further address of the target."""
+    for one in observation.each[1:]:
+        address, verdict = printable(str(one.address)), one.verdict
+        yield f"also {address}: {verdict.state}, {where(verdict)}, confidence {verdict.confidence}"
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
@@ -256,8 +283,9 @@ def _saying(reply: Reply) -> str:
         return ""
     if reply.icmp is None:
         return TCP_WORDS.get(reply.kind, reply.kind.value)
-    number = "ICMP {}/{}".format(*reply.icmp)
-    words = ICMP_WORDS.get(reply.icmp)
+    protocol, known = ICMP_OF_FAMILY[Family.of(reply.address)]
+    number = "{} {}/{}".format(protocol, *reply.icmp)
+    words = known.get(reply.icmp)
     return f"{words}, {number}" if words else number
 
 

@@ -7,15 +7,18 @@
    destination answered over TCP: SYN-ACK, or RST where the errno is ECONNREFUSED.
 2. The kernel allows one socket on one 4-tuple, so the source port differs from probe to probe,
    and load balancers may send the probes of one trace along several paths (no Paris traceroute).
-   The ports follow from the flow's, the TTL and the attempt, so that the next trace of the flow
-   takes the same paths; one that is taken is replaced by the kernel's choice.
+   The ports follow from the flow's, the TTL and the attempt, and IPv6's flow label is 0, so that
+   the next trace of the flow takes the same paths; a port that is taken is replaced by the
+   kernel's choice.
    `Flow.source_port` is where the count begins, no port that anybody holds.
-3. The kernel would repeat a SYN after 1 s, and complete the handshake. Where a gateway leads to
-   the destination, neither happens: once the SYN is out, the socket is muted. SO_DONTROUTE forbids
-   gateways, and a change of IP_TOS has the kernel look for the route again, so nothing the socket
-   wants to send has one. Such a probe waits for its answer until the flow is released. Where
-   that does not help (a destination on a network of this host, a route without a gateway, IPv6),
-   an alarm closes the socket after PATIENCE, before it repeats itself, and a later answer is lost.
+3. The kernel would repeat a SYN after 1 s, and complete the handshake. Neither happens, for once
+   the SYN is out, the socket is muted: whatever it wants to send afterwards goes nowhere. Over
+   IPv4, SO_DONTROUTE forbids gateways, and a change of IP_TOS has the kernel look for the route
+   again. Over IPv6, where the kernel does not heed SO_DONTROUTE, a routing header leads by way of
+   ::1 (IPV6_RTHDR, RFC 8754), and loopback drops what it gets. A muted probe waits for its answer
+   until the flow is released. Where no muting helps (over IPv4, a destination on a network of
+   this host or a route without a gateway), an alarm closes the socket after PATIENCE, before it
+   repeats itself, and a later answer is lost.
 4. Sockets end with an RST instead of a FIN and TIME_WAIT (SO_LINGER of 0). One that got a SYN-ACK
    is unmuted for it, so that the destination learns at once that nobody is there.
 5. At most MOST_SOCKETS are open. Then the oldest one makes room if it has had its PATIENCE, which
@@ -26,7 +29,7 @@
 What it cannot see: the TTL of a SYN-ACK or an RST, the quoted probe (a NAT's rewriting, the quoted
 TTL), duplicates, and a TCP answer that comes after an ICMP error for the same probe. It cannot
 see an ICMP error whose quoted sequence number somebody on the way has rewritten: the kernel drops
-it and counts it (`out_of_window_icmps`). What this host's own firewall drops on its way out, the
+it and counts it (`unseen_errors`). What this host's own firewall drops on its way out, the
 kernel does not report to a connecting socket; it looks like silence from the first hop on.
 """
 
@@ -39,21 +42,24 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
-from exporter.model import FULL_TTL, Answer, Flow, Probe, ProbeError, Reply, ReplyKind
+from exporter.model import Answer, Flow, Probe, ProbeError, Reply, ReplyKind
 from exporter.probing.engines.error_queue import (
     IPV4,
-    Family,
+    IPV6,
+    Dialect,
+    Option,
     datagram_socket,
     keeps_errors,
     set_options,
     take_error,
-    wait_until_readable,
 )
 from exporter.probing.engines.failures import failure_of
 from exporter.probing.engines.netstat import count_out_of_window_icmps
+from exporter.probing.engines.sides import Sides, prove_by_loopback
 from exporter.probing.engines.waiting import NEVER, PATIENCE, Waiting, WaitingRoom
 
 #: Linux' default net.ipv4.ip_local_port_range.
@@ -71,10 +77,28 @@ _KIND_OF_ERROR = {
     errno.ECONNRESET: ReplyKind.SYN_ACK,
     errno.EPIPE: ReplyKind.SYN_ACK,
 }
-_UNABLE = (
-    "this kernel or sandbox does not tell a socket which errors its packets met (IP_RECVERR), "
-    "or its loopback is down"
-)
+_UNABLE = "this kernel or sandbox does not tell a socket which errors its packets met (IP_RECVERR)"
+
+
+class _Side:
+    """What is needed for one IP version. Opening raises OSError."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        # As long as one socket wants stamps, the kernel stamps every packet at its arrival.
+        self.stamping = datagram_socket(dialect)
+
+    def close(self) -> None:
+        """Close its descriptor."""
+        self.stamping.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the probes of an open flow are sent; `mute` is empty where nothing would mute them."""
+
+    dialect: Dialect
+    mute: tuple[Option, ...]
 
 
 class ConnectEngine:
@@ -84,28 +108,16 @@ class ConnectEngine:
     #: An RST comes without a time.
     kernel_times = False
 
-    def __init__(self, family: Family = IPV4) -> None:
-        self._family = family
-        #: Open flow -> whether `Family.mute` keeps its sockets from sending more than their SYN.
-        self._can_mute: dict[Flow, bool] = {}
+    def __init__(self, dialects: Sequence[Dialect] = (IPV4, IPV6)) -> None:
+        self._ways: dict[Flow, _Way] = {}
         self._icmps_before = count_out_of_window_icmps()
-        # As long as one socket wants stamps, the kernel stamps every packet at its arrival.
-        self._stamping = datagram_socket(family)
         self._room = WaitingRoom()
+        self._sides: Sides[_Side] = Sides()
         try:
-            self._prove_itself()
+            self._sides.start(dialects, _Side, self._prove)
         except BaseException:
             self.close()
             raise
-
-    @property
-    def out_of_window_icmps(self) -> int | None:
-        """ICMP errors that the kernel dropped since the start, for their quotes did not match.
-
-        Of all connections in this network namespace; None where it does not say.
-        """
-        now = count_out_of_window_icmps()
-        return None if now is None or self._icmps_before is None else now - self._icmps_before
 
     def filenos(self) -> tuple[int, ...]:
         """One descriptor for all probes and the alarm."""
@@ -113,113 +125,108 @@ class ConnectEngine:
 
     def open(self, destination: str, port: int, preferred_port: int = 0) -> Flow:
         """Find the address that the kernel would send from, and where to count ports from."""
-        source, can_mute = self._route_to(destination, port)
+        dialect = self._sides.toward(destination).dialect
+        source, mute = _route_to(dialect, destination, port)
         flow = Flow(source, preferred_port or _random_port(), destination, port)
-        while flow in self._can_mute:
+        while flow in self._ways:
             flow = Flow(source, _random_port(), destination, port)
-        self._can_mute[flow] = can_mute
+        self._ways[flow] = _Way(dialect, mute)
         return flow
 
     def send(self, flow: Flow, ttl: int, attempt: int) -> Probe:
         """Send one SYN; a host without route, permission or descriptors raises `ProbeError`."""
-        can_mute = self._can_mute[flow]
+        way = self._ways[flow]
+        dialect = way.dialect
         self._room.make_room()
         try:
-            one = socket.socket(
-                self._family.address_family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
-            )
+            one = socket.socket(dialect.address_family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as error:
             raise ProbeError(failure_of(error)) from error
         try:
-            set_options(one, self._family.options)
-            one.setsockopt(*self._family.ttl, ttl)
+            set_options(one, dialect.options)
+            one.setsockopt(*dialect.ttl, ttl)
             with suppress(OSError):  # taken, so the kernel chooses
                 one.bind((flow.source, port_of(flow, ttl, attempt)))
             probe = Probe(ttl, attempt, time.monotonic())
-            self._connect(one, flow, mute=can_mute)
+            _connect(one, flow)
+            set_options(one, way.mute)
         except OSError as error:
             one.close()
             raise ProbeError(failure_of(error)) from error
-        expires_at = NEVER if can_mute else probe.sent_at + PATIENCE
+        expires_at = NEVER if way.mute else probe.sent_at + PATIENCE
         self._room.enter(Waiting(one, flow, probe, expires_at))
         return probe
 
     def receive(self) -> Iterator[tuple[Flow, Answer]]:
         """Read the sockets that were answered, and close them and those that expire."""
         for waiting, events in self._room.answered():
-            reply = self._read(waiting, events)
+            dialect = self._ways[waiting.flow].dialect
+            reply = _read(waiting, dialect, events)
             if reply and reply.kind is ReplyKind.SYN_ACK:
-                set_options(waiting.socket, self._family.unmute)
+                set_options(waiting.socket, dialect.unmute)
             self._room.leave(waiting)
             # Later, and it may answer the SYN that the kernel sent by itself.
             if reply and reply.received_at < waiting.expires_at:
                 yield waiting.flow, Answer(waiting.probe, reply)
 
+    def unseen_errors(self) -> int:
+        """ICMP errors whose quotes matched no socket's window, so that the kernel dropped them.
+
+        Of all connections in this network namespace, over IPv4 and IPv6; 0 where it does not say.
+        """
+        now = count_out_of_window_icmps()
+        return 0 if now is None or self._icmps_before is None else now - self._icmps_before
+
     def release(self, flow: Flow) -> int:
         """Close a flow's sockets; duplicates cannot be seen."""
         self._room.release(flow)
-        del self._can_mute[flow]
+        del self._ways[flow]
         return 0
 
     def close(self) -> None:
         """Close every descriptor."""
-        for flow in tuple(self._can_mute):
+        for flow in tuple(self._ways):
             self.release(flow)
         self._room.close()
-        self._stamping.close()
+        self._sides.close()
 
-    # -- the self-test -----------------------------------------------------------------
+    def _prove(self, side: _Side) -> None:
+        """Raise OSError unless a closed port of this host shows as one, over TCP and over UDP.
 
-    def _prove_itself(self) -> None:
-        """Raise OSError unless a closed port of this host shows as one, over UDP and over TCP.
-
-        The kernel answers a datagram to it with an ICMP error, and a SYN with an RST.
+        The kernel answers a SYN to it with an RST, and a datagram with an ICMP error.
         """
+        prove_by_loopback(self, side.dialect)
         try:
-            proved = keeps_errors(self._family, self._stamping) and self._sees_an_rst()
-        except (OSError, ProbeError) as error:
-            raise OSError(f"{_UNABLE}: {error}") from error
+            proved = keeps_errors(side.dialect, side.stamping)
+        except OSError as error:
+            raise OSError(f"{_UNABLE}: {error.strerror}") from error
         if not proved:
             raise OSError(_UNABLE)
 
-    def _sees_an_rst(self) -> bool:
-        with socket.socket(self._family.address_family, socket.SOCK_STREAM) as closed:
-            closed.bind((self._family.loopback, 0))
-            flow = self.open(*closed.getsockname()[:2])
-            self.send(flow, FULL_TTL, 1)
-            wait_until_readable(*self.filenos())
-            kinds = [answer.reply.kind for _, answer in self.receive()]
-            self.release(flow)
-        return kinds == [ReplyKind.RST]
 
-    # -- sending -----------------------------------------------------------------------
+# -- sending ---------------------------------------------------------------------------
 
-    def _route_to(self, destination: str, port: int) -> tuple[str, bool]:
-        """The source address toward a destination, and whether only a gateway leads there."""
-        with socket.socket(self._family.address_family, socket.SOCK_DGRAM) as scout:
-            try:
-                scout.connect((destination, port))
-                source = str(scout.getsockname()[0])
-                scout.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
-            except OSError as error:
-                raise ProbeError(failure_of(error)) from error
-            return source, scout.connect_ex((destination, port)) != 0
 
-    def _connect(self, one: socket.socket, flow: Flow, *, mute: bool) -> None:
-        number = one.connect_ex((flow.destination, flow.destination_port))
-        if number not in (0, errno.EINPROGRESS):
-            raise OSError(number, os.strerror(number))
-        if mute:
-            set_options(one, self._family.mute)
-
-    # -- receiving ---------------------------------------------------------------------
-
-    def _read(self, waiting: Waiting, events: int) -> Reply | None:
-        """What came for a probe; None for an error that says nothing about the path."""
+def _route_to(dialect: Dialect, destination: str, port: int) -> tuple[str, tuple[Option, ...]]:
+    """The source address toward a destination, and what mutes a socket that has sent there."""
+    with socket.socket(dialect.address_family, socket.SOCK_DGRAM) as scout:
         try:
-            return take_error(waiting.socket, self._family, waiting.probe)
-        except BlockingIOError:
-            return _tcp_reply(waiting, events)
+            scout.connect((destination, port))
+        except OSError as error:
+            raise ProbeError(failure_of(error)) from error
+        source = str(scout.getsockname()[0])
+        try:
+            set_options(scout, dialect.mute)
+        except OSError:  # a sandbox may know the one option and not the other
+            return source, ()
+        mutes = not dialect.mutes_gateways_only or scout.connect_ex((destination, port)) != 0
+        return source, dialect.mute if mutes else ()
+
+
+def _connect(one: socket.socket, flow: Flow) -> None:
+    number = one.connect_ex((flow.destination, flow.destination_port))
+    if number not in (0, errno.EINPROGRESS):
+        raise OSError(number, os.strerror(number))
 
 
 def port_of(flow: Flow, ttl: int, attempt: int) -> int:
@@ -229,6 +236,17 @@ def port_of(flow: Flow, ttl: int, attempt: int) -> int:
 
 def _random_port() -> int:
     return _FIRST_PORT + secrets.randbelow(_PORTS)
+
+
+# -- receiving -------------------------------------------------------------------------
+
+
+def _read(waiting: Waiting, dialect: Dialect, events: int) -> Reply | None:
+    """What came for a probe; None for an error that says nothing about the path."""
+    try:
+        return take_error(waiting.socket, dialect, waiting.probe)
+    except BlockingIOError:
+        return _tcp_reply(waiting, events)
 
 
 def _tcp_reply(waiting: Waiting, events: int) -> Reply | None:

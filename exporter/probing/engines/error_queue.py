@@ -1,4 +1,4 @@
-"""The ICMP errors that the kernel keeps for a socket without privilege (IP_RECVERR, ip(7)).
+"""The ICMP errors that the kernel keeps for a socket without privilege (ip(7), ipv6(7)).
 
 An entry of a socket's error queue is what a router quoted of the probe, from its TCP header on,
 and ancillary data: struct sock_extended_err with the error's type, code and sender, the TTL that
@@ -14,12 +14,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exporter.model import FULL_TTL, MplsLabel, Probe, Reply, ReplyKind
+from exporter.model import FULL_TTL, Family, Probe, Reply, ReplyKind
+from exporter.probing.engines.sides import SELF_TEST_SECONDS
 from exporter.probing.engines.stamps import STAMPING, Ancillary, arrival
 from exporter.probing.packet import decode_mpls
 
 IP_RECVERR = 11  # linux/in.h
 IP_RECVTTL = 12
+IPV6_RECVERR = 25  # linux/in6.h
+IPV6_AUTOFLOWLABEL = 70
 
 #: struct sock_extended_err (linux/errqueue.h): errno, origin, type, code, padding, info, data.
 #: The sender's sockaddr stands behind it.
@@ -28,8 +31,6 @@ _INT = struct.Struct("@i")
 _ANCILLARY_SIZE = 256
 #: A quote with extensions is at most 576 octets by RFC 1812.
 _QUOTE_SIZE = 1024
-#: How long the self-tests wait for what the kernel itself sends over loopback.
-_SELF_TEST_SECONDS = 1.0
 
 Option = tuple[int, int, int | bytes]
 
@@ -39,10 +40,19 @@ _COMMON_OPTIONS: tuple[Option, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What differs between the IP versions; IPv6 is another row."""
+#: A type 4 routing header (RFC 8754) that leads to ::1 first: next header, length, type, segments
+#: left, last entry, flags and tag, and the segments, of which the kernel fills in the last.
+#: Loopback drops what has one (net.ipv6.conf.lo.seg6_enabled is 0 unless somebody wants it).
+_BY_WAY_OF_LOOPBACK = (
+    struct.pack("!BBBBBxH", 0, 4, 4, 1, 1, 0) + bytes(16) + socket.inet_pton(socket.AF_INET6, "::1")
+)
 
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What differs between the IP versions."""
+
+    family: Family
     address_family: int
     loopback: str
     #: (level, option) of the TTL of what a socket sends.
@@ -59,12 +69,15 @@ class Family:
     time_exceeded: int
     #: IP header of a probe: what the kernel has cut from the quote.
     header_size: int
-    #: What silences a socket that needs a gateway, and gives it its voice back.
+    #: What silences a socket, and gives it its voice back.
     mute: tuple[Option, ...]
     unmute: tuple[Option, ...]
+    #: Whether only a socket falls silent that needs a gateway.
+    mutes_gateways_only: bool
 
 
-IPV4 = Family(
+IPV4 = Dialect(
+    family=Family.IPV4,
     address_family=socket.AF_INET,
     loopback="127.0.0.1",
     ttl=(socket.IPPROTO_IP, socket.IP_TTL),
@@ -87,6 +100,30 @@ IPV4 = Family(
         (socket.SOL_SOCKET, socket.SO_DONTROUTE, 0),
         (socket.IPPROTO_IP, socket.IP_TOS, 0),
     ),
+    mutes_gateways_only=True,
+)
+
+IPV6 = Dialect(
+    family=Family.IPV6,
+    address_family=socket.AF_INET6,
+    loopback="::1",
+    ttl=(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+    options=(
+        (socket.IPPROTO_IPV6, IPV6_RECVERR, 1),
+        (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1),
+        # The kernel's flow label is another one for each socket; routers choose paths by it.
+        (socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0),
+        *_COMMON_OPTIONS,
+    ),
+    error=(socket.IPPROTO_IPV6, IPV6_RECVERR),
+    reply_ttl=(socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT),
+    origin=3,  # SO_EE_ORIGIN_ICMP6
+    sender=slice(_EXTENDED_ERROR.size + 8, _EXTENDED_ERROR.size + 24),
+    time_exceeded=3,
+    header_size=40,
+    mute=((socket.IPPROTO_IPV6, socket.IPV6_RTHDR, _BY_WAY_OF_LOOPBACK),),
+    unmute=((socket.IPPROTO_IPV6, socket.IPV6_RTHDR, b""),),
+    mutes_gateways_only=False,
 )
 
 
@@ -96,76 +133,64 @@ def set_options(one: socket.socket, options: Sequence[Option]) -> None:
         one.setsockopt(*option)
 
 
-def datagram_socket(family: Family) -> socket.socket:
+def datagram_socket(dialect: Dialect) -> socket.socket:
     """A UDP socket that has the kernel keep its errors. Raises OSError."""
-    one = socket.socket(family.address_family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    set_options(one, family.options)
+    one = socket.socket(dialect.address_family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    set_options(one, dialect.options)
     return one
 
 
-def take_error(one: socket.socket, family: Family, probe: Probe) -> Reply | None:
+def take_error(one: socket.socket, dialect: Dialect, probe: Probe) -> Reply | None:
     """The oldest entry of a socket's error queue, see `icmp_reply`.
 
     Raises BlockingIOError where the queue is empty.
     """
     quote, ancillary, _, _ = one.recvmsg(_QUOTE_SIZE, _ANCILLARY_SIZE, socket.MSG_ERRQUEUE)
-    return icmp_reply(family, quote, ancillary, probe)
+    return icmp_reply(dialect, quote, ancillary, probe)
 
 
-def icmp_reply(family: Family, quote: bytes, ancillary: Ancillary, probe: Probe) -> Reply | None:
+def icmp_reply(dialect: Dialect, quote: bytes, ancillary: Ancillary, probe: Probe) -> Reply | None:
     """The reply that an entry of the error queue is.
 
     `quote` is what the kernel leaves of the quoted probe, from its TCP header on. None when the
     entry is no ICMP error or has no sender.
     """
     found = {(level, kind): data for level, kind, data in ancillary}
-    error = found.get(family.error, b"")
-    if len(error) < family.sender.stop:
+    error = found.get(dialect.error, b"")
+    if len(error) < dialect.sender.stop:
         return None
     _, origin, kind, code, _, _ = _EXTENDED_ERROR.unpack_from(error)
-    if origin != family.origin:
+    if origin != dialect.origin:
         return None
-    ttl = found.get(family.reply_ttl)
-    expired = kind == family.time_exceeded
+    ttl = found.get(dialect.reply_ttl)
+    expired = kind == dialect.time_exceeded
     return Reply(
         ReplyKind.TIME_EXCEEDED if expired else ReplyKind.UNREACHABLE,
-        socket.inet_ntop(family.address_family, error[family.sender]),
+        socket.inet_ntop(dialect.address_family, error[dialect.sender]),
         max(arrival(ancillary), probe.sent_at),
         ttl=_INT.unpack(ttl)[0] if ttl else None,
         icmp=(kind, code),
-        mpls=_labels(family, quote),
+        # The ICMP header is gone and with it the quote's length, so the labels are looked for where
+        # almost every router puts them, right behind 128 octets (RFC 4884, section 5.5).
+        mpls=decode_mpls(quote, -dialect.header_size, 0),
     )
-
-
-def _labels(family: Family, quote: bytes) -> tuple[MplsLabel, ...]:
-    """The MPLS labels behind a quote.
-
-    The ICMP header is gone and with it the quote's length, so they are looked for where almost
-    every router puts them, right behind 128 octets (RFC 4884, section 5.5).
-    """
-    return decode_mpls(bytes(8 + family.header_size) + quote, 0)
 
 
 # -- the self-test ---------------------------------------------------------------------
 
 
-def keeps_errors(family: Family, asking: socket.socket) -> bool:
+def keeps_errors(dialect: Dialect, asking: socket.socket) -> bool:
     """Whether a datagram to a closed port of this host shows in the queue of who sent it.
 
     `asking` is an unconnected `datagram_socket`. Raises OSError, too, where it does not.
     """
-    with datagram_socket(family) as closed:
+    with datagram_socket(dialect) as closed:
         # Connected elsewhere, it takes nothing from others, and nobody else gets its port.
-        closed.bind((family.loopback, 0))
-        closed.connect((family.loopback, 1))
+        closed.bind((dialect.loopback, 0))
+        closed.connect((dialect.loopback, 1))
         asking.connect(closed.getsockname())
         probe = Probe(FULL_TTL, 1, time.monotonic())
         asking.send(b"")
-        wait_until_readable(asking.fileno())
-        reply = take_error(asking, family, probe)
-    return reply is not None and reply.address == family.loopback
-
-
-def wait_until_readable(fileno: int) -> None:
-    """Wait for what the kernel itself sends over loopback, and not for ever."""
-    select.select((fileno,), (), (), _SELF_TEST_SECONDS)
+        select.select((asking,), (), (), SELF_TEST_SECONDS)
+        reply = take_error(asking, dialect, probe)
+    return reply is not None and reply.address == dialect.loopback
