@@ -1,7 +1,7 @@
 """Measure the numbers that the project promises, with its peers beside it.
 
     python -m tests.bench [blocked] [open] [cpu] [serve]    (all of them without a name)
-    python -m tests.bench --profile                         where the CPU of a probe goes
+    python -m tests.bench --profile ENGINE                  where the CPU of a probe goes
 
 Prints Markdown; docs/performance.md says what it means and holds the last table.
 """
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"{', '.join(sorted(unknown))}: the parts are {', '.join(MEASUREMENTS)}")
     try:
         if options.profile:
-            print(cpu.profile())
+            print(cpu.profile(options.profile))
         else:
             _measure(options.parts or list(MEASUREMENTS))
     except (LabError, MissingToolError) as error:
@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="; ".join(f"{name}: {one.takes}" for name, one in MEASUREMENTS.items()),
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(MEASUREMENTS))
-    parser.add_argument("--profile", action="store_true", help="where the CPU of a probe goes")
+    parser.add_argument(
+        "--profile", choices=tuple(cpu.BOUNDS), help="where the CPU of a probe goes"
+    )
     return parser
 
 

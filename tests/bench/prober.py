@@ -1,8 +1,9 @@
-"""Our own engine measured from inside; other parts start it in the prober's namespace.
+"""Our own engines measured from inside; other parts start them in the prober's namespace.
 
-    python -m tests.bench.prober sweep PATHS            one open path after the other
-    python -m tests.bench.prober cpu TRACES ROUNDS      many traces at once, then a bare loop
-    python -m tests.bench.prober profile TRACES ROUNDS  the traces alone, under cProfile
+    python -m tests.bench.prober sweep ENGINE FIRST COUNT       one open path after the other
+    python -m tests.bench.prober cpu ENGINE TRACES ROUNDS       many traces at once
+    python -m tests.bench.prober bare ROUNDS                    a loop without any machinery
+    python -m tests.bench.prober profile ENGINE TRACES ROUNDS   the traces under cProfile
 
 Each prints one line of JSON, except for `profile`, which prints a list for people.
 """
@@ -24,8 +25,8 @@ from struct import Struct
 
 from exporter.model import Flow, Plan, Trace
 from exporter.probing.driver import Driver, Prober
+from exporter.probing.engines import ENGINES
 from exporter.probing.engines.stamps import STAMPING
-from exporter.probing.engines.syn import SynEngine
 from exporter.probing.packet import SynTemplate
 from tests.bench.paths import BLOCKED, OPEN_PORT
 from tests.bench.tun_network import address
@@ -79,11 +80,11 @@ def sweep_of(trace: Trace) -> Sweep:
     return Sweep(ended - began, len(firsts), trace.duration)
 
 
-async def sweep(paths: int) -> list[Sweep]:
+async def sweep(engine: str, first: int, count: int) -> list[Sweep]:
     """Trace each path once, one after the other; on its own routers none disturbs the next."""
-    prober = Prober(Driver(SynEngine(), UNLIMITED, UNLIMITED))
+    prober = Prober(Driver(ENGINES[engine](), UNLIMITED, UNLIMITED))
     try:
-        ends = [address(path, BLOCKED.hops) for path in range(paths)]
+        ends = [address(path, BLOCKED.hops) for path in range(first, first + count)]
         return [sweep_of(await prober.trace(end, OPEN_PORT, Plan())) for end in ends]
     finally:
         prober.close()
@@ -92,12 +93,14 @@ async def sweep(paths: int) -> list[Sweep]:
 # -- cpu -------------------------------------------------------------------------------
 
 
-async def many_traces(traces: int, rounds: int, profile: cProfile.Profile | None = None) -> Load:
+async def many_traces(
+    engine: str, traces: int, rounds: int, profile: cProfile.Profile | None = None
+) -> Load:
     """`rounds` times `traces` traces at once, after one round to warm up.
 
     As in service a target keeps its source port, and with it the template of its SYN.
     """
-    prober = Prober(Driver(SynEngine(), UNLIMITED, UNLIMITED))
+    prober = Prober(Driver(ENGINES[engine](), UNLIMITED, UNLIMITED))
     try:
         latest = await _round(prober, [0] * traces)
         gc.freeze()  # as `serve` does when it has started
@@ -173,26 +176,29 @@ def _raw(protocol: int) -> socket.socket:
 # -- profile ---------------------------------------------------------------------------
 
 
-def profile(traces: int, rounds: int) -> None:
+def profile(engine: str, traces: int, rounds: int) -> None:
     """Print where the CPU time goes; cProfile itself makes everything a few times slower."""
     profiler = cProfile.Profile(time.process_time)
-    load = asyncio.run(many_traces(traces, rounds, profiler))
+    load = asyncio.run(many_traces(engine, traces, rounds, profiler))
     print(f"{load.per_probe * 1e6:.1f} us a probe under cProfile, {load.probes} probes")
     pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(PROFILE_LINES)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run what the arguments say."""
-    what, *counts = arguments
-    numbers = [int(count) for count in counts]
-    if what == "sweep":
-        print(json.dumps([asdict(one) for one in asyncio.run(sweep(*numbers))]))
-    elif what == "cpu":
-        traces, rounds = numbers
-        loads = asyncio.run(many_traces(traces, rounds)), bare_loop(BARE_PATHS, 5 * rounds)
-        print(json.dumps([asdict(load) for load in loads]))
-    else:
-        profile(*numbers)
+    match arguments:
+        case "profile", engine, traces, rounds:
+            profile(engine, int(traces), int(rounds))
+            return
+        case "sweep", engine, first, count:
+            found: list[Sweep] | list[Load] = asyncio.run(sweep(engine, int(first), int(count)))
+        case "cpu", engine, traces, rounds:
+            found = [asyncio.run(many_traces(engine, int(traces), int(rounds)))]
+        case _, rounds:
+            found = [bare_loop(BARE_PATHS, int(rounds))]
+        case _:
+            raise SystemExit(__doc__)
+    print(json.dumps([asdict(one) for one in found]))
 
 
 if __name__ == "__main__":

@@ -114,13 +114,18 @@ def _asked(*argv: str) -> Callable[[], str]:
 
 PACKAGES = {"tcptraceroute": "tcptraceroute", "traceroute": "traceroute", "mtr": "mtr-tiny"}
 
-OURS = Tool(
-    "egress-exporter",
-    ("trace", "{host}:{port}", "--json"),
-    _last_of_object,
-    lambda: __version__,
-    program=(sys.executable, "-m", "exporter"),
-)
+
+def _ours(engine: str) -> Tool:
+    return Tool(
+        "egress-exporter",
+        ("trace", "{host}:{port}", "--json", "--engine", engine),
+        _last_of_object,
+        lambda: __version__,
+        program=(sys.executable, "-m", "exporter"),
+    )
+
+
+OURS, OURS_UNPRIVILEGED = _ours("syn"), _ours("connect")
 # Names are asked for by none of them (-n): where there is no name server, waiting for one would
 # be added to their time. All else is their default.
 TCPTRACEROUTE = Tool(
@@ -143,4 +148,4 @@ PEERS = (TCPTRACEROUTE, TRACEROUTE, MTR)
 
 def versions(tools: Sequence[Tool]) -> str:
     """Names and versions, in one line. Raises MissingToolError."""
-    return ", ".join(f"{tool.name} {tool.version()}" for tool in tools)
+    return ", ".join(dict.fromkeys(f"{tool.name} {tool.version()}" for tool in tools))

@@ -69,7 +69,7 @@ CONFIGURATION = """\
 link set lo up
 addr add 10.9.0.1/32 dev tun0
 link set tun0 txqueuelen 5000 up
-route add default dev tun0 src 10.9.0.1
+route add default via 10.9.0.254 dev tun0 src 10.9.0.1 onlink
 """
 
 
@@ -235,7 +235,7 @@ def _error(packet: bytes, sender: bytes, end: Fate) -> bytes:
     """An ICMP error that quotes the packet with the TTL that it had left."""
     header = packet[:8] + bytes((end.remaining_ttl,)) + packet[9:10] + b"\0\0" + packet[12:20]
     quote = header[:10] + _checksum(header).to_bytes(2, "big") + packet[12:]
-    kind, code = ICMP_OF_ACTION[end.action]
+    kind, code = ICMP_OF_ACTION["ipv4"][end.action]
     message = ICMP.pack(kind, code, 0, 0) + quote
     message = ICMP.pack(kind, code, _checksum(message), 0) + quote
     return _ip(sender, packet[12:16], 1, end.hop, message)
@@ -292,7 +292,6 @@ def _take(tun: int, network: Network) -> None:
 
 def _scenario(told: dict[str, Any]) -> Scenario:
     """The scenario that `asdict` took apart; what is expected of it is not our business."""
-    told.pop("source")
     rules = tuple(Rule(**{**rule, "ports": tuple(rule["ports"])}) for rule in told["rules"])
     return replace(Scenario(**told), rules=rules, expectations=())
 

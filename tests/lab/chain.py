@@ -25,7 +25,6 @@ CHAIN = replace(
     ),
     expectations=(),
 )
-DESTINATION = CHAIN.destination
 OPEN, CLOSED, REJECTED, PROHIBITED, RESET, SILENT = 443, 80, 25, 26, 27, 28
 
 _RAW = Path(__file__).with_name("raw.py")
@@ -40,12 +39,14 @@ def throw(lab: Lab, *packets: bytes) -> None:
 
 def counted(lab: Lab, hop: int, chain: str) -> list[int]:
     """What the counters of one of a hop's nft chains count."""
-    argv = at(hop, ["nft", "list", "chain", "ip", "lab", chain])
+    argv = at(hop, ["nft", "list", "chain", "inet", "lab", chain])
     listing = lab.run(argv, capture_output=True, check=True)
     return [int(count) for count in re.findall(rb"counter packets (\d+)", listing.stdout)]
 
 
 def keeps_connections(lab: Lab, hop: int) -> bool:
     """Whether a hop has a TCP socket that is more than listening."""
-    table = lab.run(at(hop, ["cat", "/proc/net/tcp"]), capture_output=True, text=True, check=True)
-    return any(line.split()[3] != "0A" for line in table.stdout.splitlines()[1:])
+    argv = at(hop, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
+    tables = lab.run(argv, capture_output=True, text=True, check=True)
+    states = {line.split()[3] for line in tables.stdout.splitlines()}
+    return bool(states - {"st", "0A"})

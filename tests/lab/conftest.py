@@ -1,12 +1,14 @@
 """Labs for tests: one line instead of a traceback where a lab cannot be built.
 
-And engines in them: `lab` is the plain chain; a module with a network of its own overrides it.
+And engines in them: `lab` is the plain chain, which a module with a network of its own overrides,
+in IPv4 unless `family`, which a module for both families overrides, says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -33,9 +35,15 @@ def open_lab() -> Iterator[OpenLab]:
 
 
 @pytest.fixture
-def lab(open_lab: OpenLab) -> Lab:
+def family() -> str:
+    """The IP version that the chain is spoken of in."""
+    return "ipv4"
+
+
+@pytest.fixture
+def lab(open_lab: OpenLab, family: str) -> Lab:
     """The chain, running."""
-    return open_lab(CHAIN)
+    return open_lab(replace(CHAIN, family=family))
 
 
 @pytest.fixture

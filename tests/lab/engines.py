@@ -24,9 +24,7 @@ from typing import Any, NamedTuple, Self
 
 from exporter.model import Answer, Flow, ProbeError
 from exporter.probing.engines import ENGINES
-from exporter.probing.engines.connect import ConnectEngine
 from exporter.probing.engines.syn import SynEngine
-from tests.lab.chain import DESTINATION
 from tests.lab.exporting import ROOT
 from tests.lab.lab import Lab
 
@@ -61,6 +59,7 @@ class RemoteEngine:
         argv = [*WRAPPERS.get(name, ()), sys.executable, "-m", "tests.lab.engines", name]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self._process = lab.popen(argv, cwd=ROOT, **pipes)
+        self._destination = lab.scenario.destination
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +80,10 @@ class RemoteEngine:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
+    def open(self, port: int, preferred: int = 0) -> Any:
+        """The number of a new flow to a port of the scenario's destination, or a failure."""
+        return self("open", self._destination, port, preferred)
+
     def receive(self, wanted: int, seconds: float = PATIENCE) -> list[Seen]:
         """So many answers, or what has come after so many seconds."""
         rows = [Seen(*row) for row in self("receive", wanted, seconds)]
@@ -90,8 +93,8 @@ class RemoteEngine:
         ]
 
     def probe(self, port: int, ttls: range) -> dict[int, Seen]:
-        """TTL -> the answer to one probe of a new flow to a port of the chain's destination."""
-        flow = self("open", DESTINATION, port)
+        """TTL -> the answer to one probe of a new flow to a port of the destination."""
+        flow = self.open(port)
         for ttl in ttls:
             self("send", flow, ttl)
         answers = {seen.ttl: seen for seen in self.receive(len(ttls))}
@@ -149,6 +152,10 @@ class Told:
         """How many duplicates the flow saw."""
         return self._engine.release(self._flows.pop(number))
 
+    def unseen_errors(self) -> int:
+        """How many errors the kernel kept from the engine."""
+        return self._engine.unseen_errors()
+
     def descriptors(self) -> int:
         """How many descriptors are open that were not before the engine."""
         return _open_descriptors() - self._before
@@ -164,12 +171,12 @@ class ToldSyn(Told):
     _engine: SynEngine
 
     def numbers(self, number: int, ttl: int) -> tuple[int, int, int]:
-        """The (source port, sequence number, IP ID) of the only probe with this TTL."""
+        """The (source port, sequence number, mark) of the only probe with this TTL."""
         flow = self._flows[number]
-        sent = self._engine._flows[flow].state.ip_ids.items()
+        sent = self._engine._flows[flow].state.marks.items()
         return next(
-            (flow.source_port, sequence, ip_id)
-            for ip_id, (probe, sequence) in sent
+            (flow.source_port, sequence, mark)
+            for mark, (probe, sequence) in sent
             if probe.ttl == ttl
         )
 
@@ -191,20 +198,11 @@ class ToldSyn(Told):
 
     def refuse(self, number: int, times: int) -> None:
         """Have the next sends refused with an errno."""
-        self._engine._sender = Refusing(self._engine._sender, number, times)  # type: ignore[assignment]
+        for wire in self._engine._wires:
+            wire.sender = Refusing(wire.sender, number, times)  # type: ignore[assignment]
 
 
-class ToldConnect(Told):
-    """What only the connect engine can do."""
-
-    _engine: ConnectEngine
-
-    def out_of_window(self) -> int | None:
-        """What it says about errors that the kernel dropped."""
-        return self._engine.out_of_window_icmps
-
-
-TOLD: dict[str, type[Told]] = {"syn": ToldSyn, "connect": ToldConnect}
+TOLD: dict[str, type[Told]] = {"syn": ToldSyn}
 
 
 class Refusing:

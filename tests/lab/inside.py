@@ -40,6 +40,11 @@ FORWARDED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signa
 #: The network namespace of the thread that asks, which is the only thread.
 HERE = Path("/proc/self/ns/net")
 
+SYSCTL = Path("/proc/sys/net")
+#: Each interface's. Without accept_dad=0 its link-local address, in whose name routers ask for
+#: their neighbours, could not be used for the first second or two.
+IPV6_SETTINGS = {"disable_ipv6": 0, "accept_ra": 0, "autoconf": 0, "accept_dad": 0}
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -78,12 +83,26 @@ def build(plan: dict[str, Any]) -> list[socket.socket]:
 def build_device(device: dict[str, Any]) -> list[socket.socket]:
     """Configure one namespace from within; the prober's is the one that we are in."""
     with network_of(device["name"]):
-        Path("/proc/sys/net/ipv4/ip_forward").write_text(str(int(device["forwards"])))
+        configure_kernel(forwards=device["forwards"])
         run("ip", "-batch", "-", given=device["ip"])
         if device["nft"]:
             run("nft", "-f", "-", given=device["nft"])
         # A socket stays in the namespace that it was made in.
-        return [socket.create_server(("", port)) for port in device["ports"]]
+        return [listen(port) for port in device["ports"]]
+
+
+def configure_kernel(*, forwards: bool) -> None:
+    """Have both families on every interface of this namespace, by nothing but what is given."""
+    (SYSCTL / "ipv4/ip_forward").write_text(str(int(forwards)))
+    for interface in (SYSCTL / "ipv6/conf").iterdir():
+        for key, value in IPV6_SETTINGS.items():
+            (interface / key).write_text(str(value))
+        (interface / "forwarding").write_text(str(int(forwards)))
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket for both families."""
+    return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
 
 
 @contextmanager

@@ -3,6 +3,9 @@
     prober            hop1              hop2                     hopN (destination)
       far ---------- near   far ------ near   far -- ... ------- near
       10.9.0.1   10.9.0.2   10.9.1.1   10.9.1.2                  10.9.(N-1).2
+       fd09::1    fd09::2  fd09:0:0:1::1  ::2              fd09:0:0:(N-1)::2
+
+Every device speaks both families at once, whichever the scenario's own is.
 
 Everything stands in one private set of mount, network and process namespaces, made by
 `unshare` (with a user namespace in front when the caller is not root) and kept by one process
@@ -27,21 +30,33 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.lab.inside import SYSTEM_PATH
-from tests.scenarios import Rule, Scenario
+from tests.scenarios import NUMBERINGS, Numbering, Rule, Scenario
 
 INSIDE = Path(__file__).with_name("inside.py")
 TOOLS = {"unshare": "util-linux", "mount": "mount", "ip": "iproute2", "nft": "nftables"}
 
-#: Chain of a `Rule` -> its hook. Prerouting comes before the TTL check, which ip_forward makes.
+#: Chain of a `Rule` -> its hook. Prerouting comes before the TTL check, which ip_forward and
+#: ip6_forward make.
 HOOKS = {
     "ingress": "prerouting priority raw",
     "forward": "forward priority filter",
     "input": "input priority filter",
     "output": "output priority filter",
 }
-#: Action of a `Rule` -> its nft statement; the other actions are names of ICMP codes.
+#: Action of a `Rule` -> its nft statement for both families; the other actions are ICMP codes.
 STATEMENTS = {"drop": "drop", "tcp-reset": "reject with tcp reset"}
-NO_ICMP_ERRORS = "icmp type { time-exceeded, destination-unreachable } drop"
+#: ICMPv6's names for the actions that are called otherwise there; see `scenarios.ACTIONS`.
+ICMPV6_NAMES = {
+    "net-unreachable": "no-route",
+    "host-unreachable": "addr-unreachable",
+    "net-prohibited": "policy-fail",
+    "host-prohibited": "reject-route",
+}
+#: Neighbour discovery is ICMPv6 too, and must pass.
+NO_ICMP_ERRORS = tuple(
+    f"{protocol} type {{ time-exceeded, destination-unreachable }} drop"
+    for protocol in ("icmp", "icmpv6")
+)
 
 
 class LabError(Exception):
@@ -91,7 +106,10 @@ def _link(hop: int) -> str:
 
 
 def _prober() -> Device:
-    lines = ("link set lo up", *_interface("far", "10.9.0.1"), _route("default", "10.9.0.2"))
+    lines = ["link set lo up"]
+    for numbering in NUMBERINGS.values():
+        lines += _interface("far", numbering, link=0, end=1)
+        lines.append(_route("default", numbering.address(0, 2)))
     return Device("", forwards=False, ip=_text(lines))
 
 
@@ -109,20 +127,24 @@ def _device(scenario: Scenario, hop: int) -> Device:
 
 def _addressing(scenario: Scenario, hop: int) -> Iterator[str]:
     """Lines for `ip -batch`; "replace" throughout, so that they can be given again."""
-    back = f"10.9.{hop - 1}.1"
     yield "link set lo up"
-    yield from _interface("near", scenario.address(hop))
-    if hop == scenario.hops:
-        yield _route("default", back)
-        return
-    yield from _interface("far", f"10.9.{hop}.1")
-    yield from (_route(f"10.9.{link}.0/24", back) for link in range(hop - 1))
-    if not any(_is_missing_route(scenario, rule) for rule in scenario.rules if rule.hop == hop):
-        yield _route("10.9.0.0/16", f"10.9.{hop}.2")
+    for numbering in NUMBERINGS.values():
+        back = numbering.address(hop - 1, 1)
+        yield from _interface("near", numbering, link=hop - 1, end=2)
+        if hop == scenario.hops:
+            yield _route("default", back)
+            continue
+        yield from _interface("far", numbering, link=hop, end=1)
+        yield from (_route(numbering.network(link), back) for link in range(hop - 1))
+        if not any(_is_missing_route(scenario, rule) for rule in scenario.rules if rule.hop == hop):
+            yield _route(numbering.everything, numbering.address(hop, 2))
 
 
-def _interface(interface: str, address: str) -> tuple[str, str]:
-    return f"addr replace {address}/24 dev {interface}", f"link set {interface} up"
+def _interface(interface: str, numbering: Numbering, link: int, end: int) -> tuple[str, str]:
+    """An address and the interface up; nodad, or nobody could use an IPv6 address for a second."""
+    address = f"{numbering.address(link, end)}/{numbering.prefix}"
+    nodad = " nodad" if ":" in address else ""
+    return f"addr replace {address} dev {interface}{nodad}", f"link set {interface} up"
 
 
 def _route(network: str, via: str) -> str:
@@ -143,25 +165,30 @@ def _is_missing_route(scenario: Scenario, rule: Rule) -> bool:
 
 
 def ruleset(scenario: Scenario, hop: int) -> str:
-    """The table `ip lab` of one device, with a chain for each hook even where it is empty."""
+    """The table `inet lab` of one device, with a chain for each hook even where it is empty."""
     lines: dict[str, list[str]] = {chain: [] for chain in HOOKS}
     if hop in scenario.silent:
-        lines["output"].append(NO_ICMP_ERRORS)
+        lines["output"] += NO_ICMP_ERRORS
     for rule in scenario.rules:
         if rule.hop == hop and not _is_missing_route(scenario, rule):
-            lines[rule.chain].append(_statement(rule))
+            lines[rule.chain] += _statements(rule)
     chains = "".join(
         f"chain {chain} {{ type filter hook {HOOKS[chain]};\n{_text(body)}}}\n"
         for chain, body in lines.items()
     )
-    return f"table ip lab {{\n{chains}}}\n"
+    return f"table inet lab {{\n{chains}}}\n"
 
 
-def _statement(rule: Rule) -> str:
+def _statements(rule: Rule) -> Iterator[str]:
     """A rule in nft's words; it holds for what comes from the prober's side only."""
     ports = f"tcp dport {{ {', '.join(map(str, rule.ports))} }}"
-    action = STATEMENTS.get(rule.action, f"reject with icmp type {rule.action}")
-    return f'iifname "near" {ports if rule.ports else "meta l4proto tcp"} {action}'
+    met = f'iifname "near" {ports if rule.ports else "meta l4proto tcp"}'
+    if statement := STATEMENTS.get(rule.action):
+        yield f"{met} {statement}"
+        return
+    yield f"meta nfproto ipv4 {met} reject with icmp type {rule.action}"
+    code = ICMPV6_NAMES.get(rule.action, rule.action)
+    yield f"meta nfproto ipv6 {met} reject with icmpv6 type {code}"
 
 
 # -- a lab that runs -------------------------------------------------------------------
@@ -239,7 +266,7 @@ class Lab:
         return subprocess.Popen(self._entering(argv, listener.fileno()), **options)
 
     def nft(self, hop: int, text: str) -> None:
-        """Give nft commands to the device at a hop; its chains are in the table `ip lab`."""
+        """Give nft commands to the device at a hop; its chains are in the table `inet lab`."""
         self._tool(at(hop, ["nft", "-f", "-"]), text)
 
     def link(self, hop: int, *, up: bool) -> None:
@@ -315,7 +342,8 @@ def draw(scenario: Scenario) -> str:
         (str(hop), _zone(scenario, hop), scenario.address(hop), "; ".join(_notes(scenario, hop)))
         for hop in range(1, scenario.hops + 1)
     ]
-    lines = (f"{hop:>4}  {zone:8}  {address:11}  {notes}" for hop, zone, address, notes in rows)
+    width = max(len(address) for _, _, address, _ in rows)
+    lines = (f"{hop:>4}  {zone:8}  {at:{width}}  {notes}" for hop, zone, at, notes in rows)
     return "\n".join((scenario.title, *(line.rstrip() for line in lines)))
 
 

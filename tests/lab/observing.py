@@ -17,12 +17,13 @@ from typing import Any, Self
 
 from exporter import observer
 from exporter.diagnosis.zones import ZoneMap
-from exporter.model import Observation, Target
+from exporter.model import EngineStatus, ReloadStatus, Source, Target
 from exporter.probing import handshake
 from exporter.probing.driver import PROBE_BURST, Driver, Prober
 from exporter.probing.engines.syn import SynEngine
 from exporter.probing.resolver import Resolver
 from exporter.publish.objects import observation_object, to_json
+from exporter.store import Store
 from tests.lab.lab import Lab
 
 
@@ -67,17 +68,19 @@ async def main(endpoints: list[str]) -> None:
     """Observe on every line until standard input ends."""
     prober = Prober(Driver(SynEngine(), 200, PROBE_BURST))
     probing = observer.Probing(Resolver().resolve, prober.trace, handshake.connect)
-    latest: dict[Target, Observation] = {}
     targets = [
         Target(endpoint, host, int(port))
         for endpoint in endpoints
         for host, _, port in [endpoint.rpartition(":")]
     ]
+    store = Store(EngineStatus("syn", ""), Source(), ReloadStatus(successful=True, at=0.0), 0.0)
+    store.configure(targets)
     while await asyncio.to_thread(sys.stdin.readline):
         seen = await asyncio.gather(
-            *(observer.observe(one, probing, ZoneMap(()), latest.get(one)) for one in targets)
+            *(observer.observe(r.target, probing, ZoneMap(()), r.known) for r in store)
         )
-        latest = dict(zip(targets, seen, strict=True))
+        for observation in seen:
+            store.add(observation)
         objects = [json.loads(to_json(observation_object(one))) for one in seen]
         print(json.dumps(objects), flush=True)
     prober.close()

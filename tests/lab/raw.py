@@ -1,6 +1,6 @@
 """Sends packets as they are; run by path inside a lab, standard library only.
 
-python raw.py DESTINATION < lines of hexadecimal IPv4 packets
+python raw.py DESTINATION < lines of hexadecimal packets, of the destination's IP version
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sys
 
 def main(destination: str) -> None:
     """Send a packet for each line of standard input."""
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+    family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+    with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         for line in sys.stdin:
             raw.sendto(bytes.fromhex(line), (destination, 0))
 

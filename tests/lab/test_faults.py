@@ -162,7 +162,7 @@ def test_a_neighbour_that_is_gone(lab: Lab, observing: OpenObserver) -> None:
 def test_the_interface_goes_down_during_a_trace(lab: Lab, observing: OpenObserver) -> None:
     """Losing the interface half-way is never a block, and the next trace is as good as new."""
     both = observing(f"{DESTINATION}:445", WEB)
-    lab.nft(2, 'add rule ip lab forward iifname "near" tcp dport 445 counter drop')
+    lab.nft(2, 'add rule inet lab forward iifname "near" tcp dport 445 counter drop')
     both.begin()
     while counted(lab, 2, "forward") == [0]:  # from then on silence takes seconds to confirm
         pass

@@ -16,7 +16,7 @@ from tests import scenarios
 from tests.lab.conftest import OpenLab
 from tests.lab.lab import Lab, LabError, _explain, at, command_pid, draw, plan
 from tests.lab.processes import descendants, gone
-from tests.scenarios import Expectation, Rule, Scenario
+from tests.scenarios import FAMILIES, NUMBERINGS, Expectation, Rule, Scenario
 from tests.simulated.network import ICMP_OF_ACTION, fate
 
 ASK = Path(__file__).with_name("ask.py")
@@ -37,9 +37,9 @@ PATIENCE = {True: 0.5, False: 4.0}
 Asked = list[object]
 
 
-def ask(lab: Lab, port: int, ttls: int, seconds: float = 5.0) -> Asked:
+def ask(lab: Lab, port: int, ttls: int, seconds: float = 5.0, destination: str = "") -> Asked:
     """Ask from the prober with one SYN per TTL; see ask.py."""
-    argv = [sys.executable, "-I", str(ASK), lab.scenario.destination, str(port)]
+    argv = [sys.executable, "-I", str(ASK), destination or lab.scenario.destination, str(port)]
     done = lab.run([*argv, str(ttls), str(seconds)], capture_output=True, text=True, check=True)
     answers: Asked = json.loads(done.stdout)
     return answers
@@ -53,7 +53,7 @@ def true_answer(scenario: Scenario, ttl: int, port: int) -> object:
         return [scenario.destination, TCP_ANSWERS[action]]
     if action == "drop" or end.hop in scenario.silent:
         return None
-    return [scenario.address(end.hop), list(ICMP_OF_ACTION[action])]
+    return [scenario.address(end.hop), list(ICMP_OF_ACTION[scenario.family][action])]
 
 
 @pytest.mark.parametrize(("scenario", "expectation"), CASES.values(), ids=CASES)
@@ -61,43 +61,66 @@ def test_the_lab_and_the_simulated_network_agree(
     open_lab: OpenLab, scenario: Scenario, expectation: Expectation
 ) -> None:
     """A SYN with any TTL meets the same fate among real routers as in virtual time."""
-    truth = [
-        true_answer(scenario, ttl, expectation.port)
-        for ttl in range(1, scenario.hops + 1)
-        # More would meet the limit of a router without a route: 2 answers at once.
-        if ttl <= expectation.last_reachable_hop + 1
-    ]
+    lab = open_lab(scenario)
     seconds = PATIENCE[scenario.destination_exists]
-    assert ask(open_lab(scenario), expectation.port, len(truth), seconds) == truth
+    for family in FAMILIES:  # each has its own budget of ICMP errors
+        speaking = replace(scenario, family=family)
+        truth = [
+            true_answer(speaking, ttl, expectation.port)
+            for ttl in range(1, scenario.hops + 1)
+            # More would meet the limit of a router without a route: 2 answers at once.
+            if ttl <= expectation.last_reachable_hop + 1
+        ]
+        asked = ask(lab, expectation.port, len(truth), seconds, speaking.destination)
+        assert asked == truth, family
 
 
 def test_tcptraceroute_sees_the_chain(open_lab: OpenLab) -> None:
     """A well-known tool finds each device at its hop and the destination open."""
-    seen = open_lab(MID_PATH).run(
-        ["tcptraceroute", "-n", "-q", "1", MID_PATH.destination, "443"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = [line.split()[:3] for line in seen.stdout.splitlines()]
-    chain = [[str(hop), MID_PATH.address(hop)] for hop in range(1, 13)]
-    assert [line[:2] for line in found] == chain
+    found = printed_by(open_lab(MID_PATH), "tcptraceroute", "-n", "-q", "1")
+    assert [line[:2] for line in found] == chain_of(MID_PATH)
     assert found[-1][2] == "[open]"
 
 
-def test_a_router_sends_one_recipient_six_errors_at_once(open_lab: OpenLab) -> None:
+def test_traceroute_sees_the_chain_in_ipv6(open_lab: OpenLab) -> None:
+    """A well-known tool finds each device at its hop by the addresses of the other family."""
+    scenario = replace(MID_PATH, family="ipv6")
+    argv = ("traceroute", "-6", "-T", "-n", "-q", "1", "-p", "443")
+    found = printed_by(open_lab(MID_PATH), *argv, destination=(scenario.destination,))
+    assert [line[:2] for line in found[1:]] == chain_of(scenario)
+
+
+def printed_by(
+    lab: Lab, *argv: str, destination: tuple[str, ...] = (MID_PATH.destination, "443")
+) -> list[list[str]]:
+    """What a tool prints, in words."""
+    seen = lab.run([*argv, *destination], capture_output=True, text=True, check=True)
+    return [line.split() for line in seen.stdout.splitlines()]
+
+
+def chain_of(scenario: Scenario) -> list[list[str]]:
+    """Every hop and its device as tools print them."""
+    return [[str(hop), scenario.address(hop)] for hop in range(1, scenario.hops + 1)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_router_sends_one_recipient_six_errors_at_once(open_lab: OpenLab, family: str) -> None:
     """The kernel's limit on ICMP errors is in force, for time-exceeded and rejects together."""
-    answers = ask(open_lab(MID_PATH), 6379, 12, seconds=0.8)
+    answers = ask(open_lab(replace(MID_PATH, family=family)), 6379, 12, seconds=0.8)
     from_the_firewall = [answer for answer in answers[5:] if answer]
     assert len(answers[5:]) == 7
     assert len(from_the_firewall) == 6
 
 
-def test_a_router_without_a_route_says_so_twice_at_once(open_lab: OpenLab) -> None:
-    """Such errors are counted twice by the kernel (ip_error and icmp_send): 2, not 6, at once."""
+@pytest.mark.parametrize(("family", "code", "at_once"), [("ipv4", [3, 0], 2), ("ipv6", [1, 0], 6)])
+def test_a_router_without_a_route_says_so(
+    open_lab: OpenLab, family: str, code: list[int], at_once: int
+) -> None:
+    """In IPv4 such errors are counted twice by the kernel (ip_error and icmp_send): 2, not 6."""
     scenario = scenarios.load(scenarios.FOLDER / "missing_route.toml")
-    answers = ask(open_lab(scenario), 443, 8, seconds=0.5)
-    assert answers[4:] == [["10.9.4.2", [3, 0]]] * 2 + [None] * 2
+    scenario = replace(scenario, family=family)
+    answers = ask(open_lab(scenario), 443, 12, seconds=0.5)
+    assert answers[4:] == [[scenario.address(5), code]] * at_once + [None] * (8 - at_once)
 
 
 def test_a_reset_in_mid_path_comes_in_the_destinations_name(open_lab: OpenLab) -> None:
@@ -114,27 +137,29 @@ def test_rules_can_be_switched_while_the_lab_runs(open_lab: OpenLab) -> None:
     """`Lab.nft` changes the firewall of one device, there and back."""
     lab = open_lab(PLAIN)
     assert ask(lab, 443, 4)[3] == ["10.9.3.2", "syn-ack"]
-    lab.nft(2, "add rule ip lab forward tcp dport 443 reject with icmp type admin-prohibited")
+    lab.nft(2, "add rule inet lab forward tcp dport 443 reject with icmp type admin-prohibited")
     assert ask(lab, 443, 4)[3] == ["10.9.1.2", [3, 13]]
-    lab.nft(2, "flush chain ip lab forward")
+    lab.nft(2, "flush chain inet lab forward")
     assert ask(lab, 443, 4)[3] == ["10.9.3.2", "syn-ack"]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("hop", [0, 1, 3, 4])
-def test_a_link_can_go_down_and_up(open_lab: OpenLab, hop: int) -> None:
+def test_a_link_can_go_down_and_up(open_lab: OpenLab, hop: int, family: str) -> None:
     """After a link has been down the routes over it are there again."""
-    lab = open_lab(PLAIN)
+    lab = open_lab(replace(PLAIN, family=family))
+    arrived = [lab.scenario.destination, "syn-ack"]
     lab.link(hop, up=False)
-    assert ask(lab, 443, 4, seconds=0.5)[3] != ["10.9.3.2", "syn-ack"]
+    assert ask(lab, 443, 4, seconds=0.5)[3] != arrived
     lab.link(hop, up=True)
-    assert ask(lab, 443, 4)[3] == ["10.9.3.2", "syn-ack"]
+    assert ask(lab, 443, 4)[3] == arrived
 
 
 def test_nft_words_that_are_wrong_are_an_error_that_quotes_them(open_lab: OpenLab) -> None:
     """A typing error in a test's rule does not pass in silence."""
     lab = open_lab(PLAIN)
     with pytest.raises(LabError, match="no-such-chain"):
-        lab.nft(2, "add rule ip lab no-such-chain drop")
+        lab.nft(2, "add rule inet lab no-such-chain drop")
 
 
 def test_commands_run_as_if_they_ran_here(open_lab: OpenLab, tmp_path: Path) -> None:
@@ -262,7 +287,8 @@ def test_a_missing_route_is_made_by_leaving_it_out() -> None:
     """The rule that means a missing route becomes neither a route nor a firewall's rule."""
     scenario = replace(PLAIN, rules=(Rule(2, "net-unreachable", "ingress"),))
     device = plan(scenario).devices[2]
-    assert "10.9.0.0/16" not in device.ip
+    for numbering in NUMBERINGS.values():
+        assert numbering.everything not in device.ip
     assert "reject" not in device.nft
 
 
@@ -282,12 +308,22 @@ def test_the_map_names_every_hop_and_rule() -> None:
     assert draw(replace(PLAIN, silent=(1,), rules=(Rule(2, "drop", "ingress", (22, 23)),))) == (
         "A firewall in mid-path: open, closed, dropped and rejected ports of one host\n"
         " hop  zone      address\n"
-        "   0  platform  10.9.0.1     the prober\n"
-        "   1  platform  10.9.0.2     sends no ICMP errors\n"
-        "   2  platform  10.9.1.2     ingress: tcp 22, 23 drop\n"
+        "   0  platform  10.9.0.1  the prober\n"
+        "   1  platform  10.9.0.2  sends no ICMP errors\n"
+        "   2  platform  10.9.1.2  ingress: tcp 22, 23 drop\n"
         "   3  external  10.9.2.2\n"
-        "   4  external  10.9.3.2     the destination, listens on 443"
+        "   4  external  10.9.3.2  the destination, listens on 443"
     )
+
+
+def test_the_map_has_the_scenarios_family() -> None:
+    """In IPv6 the map shows the addresses that the same devices have there."""
+    assert draw(replace(PLAIN, hops=2, family="ipv6")).splitlines()[1:] == [
+        " hop  zone      address",
+        "   0  platform  fd09::1        the prober",
+        "   1  platform  fd09::2",
+        "   2  platform  fd09:0:0:1::2  the destination, listens on 443",
+    ]
 
 
 @pytest.mark.parametrize("hop", [0, 3])
@@ -299,12 +335,17 @@ def test_a_command_can_run_at_any_device(open_lab: OpenLab, hop: int) -> None:
     assert f"10.9.{hop}.1/24" in seen.stdout
 
 
-def test_the_command_line_draws_the_map_and_runs_the_command(open_lab: OpenLab) -> None:
+@pytest.mark.parametrize(
+    ("options", "mapped"), [((), "5  external  10.9.4.2"), (("-6",), "5  external  fd09:0:0:4::2")]
+)
+def test_the_command_line_draws_the_map_and_runs_the_command(
+    open_lab: OpenLab, options: tuple[str, ...], mapped: str
+) -> None:
     """`python -m tests.lab` ends as the command in the lab ended."""
     open_lab(PLAIN)
     seen = subprocess.run(
         [
-            *(sys.executable, "-m", "tests.lab", "dead_host", "--"),
+            *(sys.executable, "-m", "tests.lab", *options, "dead_host", "--"),
             *("sh", "-c", "ip -brief address show far; exit 7"),
         ],
         cwd=FOLDER,
@@ -314,7 +355,8 @@ def test_the_command_line_draws_the_map_and_runs_the_command(open_lab: OpenLab) 
     )
     assert seen.returncode == 7
     assert "nobody" in seen.stdout
-    assert "10.9.0.1/24" in seen.stdout
+    assert mapped in seen.stdout
+    assert "10.9.0.1/24 fd09::1/64" in seen.stdout
 
 
 def test_an_unknown_scenario_is_named() -> None:

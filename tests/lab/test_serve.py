@@ -129,7 +129,7 @@ def test_last_good_and_first_bad_are_kept_apart(lab: Lab) -> None:
         lab, {"ENDPOINTS": f"web={SCENARIO.destination}:443", "INTERVAL_SECONDS": "8"}
     ) as exporter:
         exporter.wait_for("verdict: open")
-        lab.nft(4, "add rule ip lab forward tcp dport 443 drop")
+        lab.nft(4, "add rule inet lab forward tcp dport 443 drop")
         exporter.wait_for("verdict: filtered, blocked at hop 5")
         story = json.loads(exporter.fetch("/api/v1/targets/web")[1])
         assert story["last_good"]["verdict"]["state"] == "open"

@@ -1,9 +1,11 @@
 """The real command in real networks: every scenario's truth is what `trace --json` says.
 
-Each trace has a lab of its own. Routers limit their ICMP errors per recipient, and a fresh
-router has its full burst: to build a lab takes a fraction of a second, to wait until the
-routers of a used one have it again takes six. Most of a trace's time is waiting, so
-some run at a time, ahead of the tests that look at them.
+By every engine and over both IP versions, each engine with no more privilege than it needs: which
+one runs the command chooses by itself. Each case has a lab of its own. Routers limit their ICMP
+errors per recipient, and a fresh router has its full burst: to build a lab takes a fraction of a
+second, to wait until the routers of a used one have it again takes six. The budgets of IPv4 and
+IPv6 are apart, so the two share a lab. Most of a trace's time is waiting, so some labs run at a
+time, ahead of the tests that look at them.
 """
 
 from __future__ import annotations
@@ -11,24 +13,36 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from exporter.model import joined
+from exporter.probing.engines import ENGINES
 from tests import scenarios
+from tests.lab.chain import CHAIN
+from tests.lab.conftest import OpenLab
+from tests.lab.engines import WRAPPERS
+from tests.lab.exporting import COMMAND, ROOT
 from tests.lab.lab import Lab, LabError
-from tests.scenarios import Expectation, Scenario
+from tests.scenarios import FAMILIES, Expectation, Scenario
 
-FOLDER = Path(__file__).parents[2]
 CASES = {
     f"{scenario.name}-{expectation.port}": (scenario, expectation)
     for scenario in scenarios.load_all()
     for expectation in scenario.expectations
+}
+#: What is to be the same with and without any capability.
+ALIKE = {
+    "open": "mid_path_firewall-443",
+    "closed": "mid_path_firewall-8443",
+    "dropped in forward": "mid_path_firewall-5432",
+    "dropped at ingress": "drop_at_ingress-5432",
+    "admin-prohibited": "mid_path_firewall-6379",
+    "port-unreachable": "icmp_from_mid_path-4003",
 }
 #: So many labs at a time; they wait more than they work.
 LABS = 8
@@ -54,50 +68,125 @@ class Outcome:
     errors: str
 
 
-def trace(scenario: Scenario, expectation: Expectation) -> Outcome:
-    """Trace one port of a scenario's destination in a fresh lab."""
-    argv = [sys.executable, "-m", "exporter", "trace", "--json"]
-    if scenario.platform_hops:
-        argv += ["--platform", ",".join(scenario.platform_networks)]
-    argv.append(f"{scenario.destination}:{expectation.port}")
+def trace(engine: str, scenario: Scenario, port: int) -> dict[str, Outcome]:
+    """Family -> what a trace of the destination's port says in a fresh lab."""
     with Lab(scenario) as lab:
-        done = lab.run(
-            argv,
-            cwd=FOLDER,
+        return traced(lab, engine, port)
+
+
+def traced(lab: Lab, engine: str, port: int) -> dict[str, Outcome]:
+    """Trace a port of the destination over both IP versions at once."""
+    running = {
+        family: lab.popen(
+            [*WRAPPERS.get(engine, ()), *command(replace(lab.scenario, family=family), port)],
+            cwd=ROOT,
             env={"PATH": os.environ["PATH"]},  # the caller's settings are not the test's
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
-    return Outcome(done.returncode, json.loads(done.stdout or "{}"), done.stderr)
+        for family in FAMILIES
+    }
+    return {family: _outcome(process) for family, process in running.items()}
+
+
+def command(scenario: Scenario, port: int) -> Sequence[str]:
+    """The command line that traces a port of a scenario's destination."""
+    networks = ",".join(scenario.platform_networks)
+    platform = ("--platform", networks) if networks else ()
+    return (*COMMAND, "trace", "--json", *platform, joined(scenario.destination, port))
+
+
+def _outcome(process: subprocess.Popen[str]) -> Outcome:
+    printed, errors = process.communicate()
+    return Outcome(process.returncode, json.loads(printed or "{}"), errors)
+
+
+#: (engine, case) -> the traces, under way.
+Outcomes = Mapping[tuple[str, str], Future[dict[str, Outcome]]]
 
 
 @pytest.fixture(scope="module")
-def outcomes(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Outcome]]]:
-    """The traces of the cases that were selected, under way."""
-    selected = [
-        str(item.callspec.params["case"])
+def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    """The traces of the cases that were selected."""
+    selected = dict.fromkeys(
+        wanted
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.path == request.path
-    ]
+        for wanted in _wanted(item)
+    )
     with ThreadPoolExecutor(LABS) as pool:
-        yield {case: pool.submit(trace, *CASES[case]) for case in selected}
+        yield {(engine, case): pool.submit(_trace, engine, case) for engine, case in selected}
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_trace_says_the_truth(case: str, outcomes: Mapping[str, Future[Outcome]]) -> None:
-    """Verdict, exit status and hops are those that the scenario's author knows."""
+def _wanted(item: pytest.Function) -> Iterator[tuple[str, str]]:
+    match item.callspec.params:
+        case {"case": str(case), "engine": str(engine)}:
+            yield engine, case
+        case {"alike": str(alike)}:
+            yield from ((engine, ALIKE[alike]) for engine in ENGINES)
+
+
+def _trace(engine: str, case: str) -> dict[str, Outcome]:
     scenario, expectation = CASES[case]
+    return trace(engine, scenario, expectation.port)
+
+
+def outcome_of(outcomes: Outcomes, engine: str, case: str, family: str) -> Outcome:
+    """What a trace said that has said something."""
     try:
-        outcome = outcomes[case].result()
+        outcome = outcomes[engine, case].result()[family]
     except LabError as error:
         pytest.fail(str(error), pytrace=False)
     assert outcome.found, outcome.errors
+    return outcome
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("case", CASES)
+def test_the_trace_says_the_truth(case: str, family: str, engine: str, outcomes: Outcomes) -> None:
+    """Verdict, exit status and hops are those that the scenario's author knows."""
+    scenario, expectation = CASES[case]
+    scenario = replace(scenario, family=family)
+    outcome = outcome_of(outcomes, engine, case, family)
+    assert outcome.found["engine"] == engine
     verdict = outcome.found["verdict"]
     assert said(verdict) == truth(scenario, expectation), verdict["reason"]
     assert outcome.status == EXIT_STATUS.get(expectation.state, 1)
     assert chain(outcome.found, expectation) == true_chain(scenario, expectation)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("alike", ALIKE)
+def test_without_any_capability_it_says_what_root_is_told(
+    alike: str, family: str, outcomes: Outcomes
+) -> None:
+    """Behind `setpriv --bounding-set=-all --inh-caps=-all` verdict, hops and status are root's."""
+    assert set(WRAPPERS["connect"]) >= {"setpriv", "--bounding-set=-all", "--inh-caps=-all"}
+    root, bare = (
+        outcome_of(outcomes, engine, ALIKE[alike], family) for engine in ("syn", "connect")
+    )
+    assert said(bare.found["verdict"]) == said(root.found["verdict"])
+    assert hops(bare.found) == hops(root.found)
+    assert bare.status == root.status
+
+
+@pytest.mark.parametrize("engine", list(ENGINES)[1:])
+@pytest.mark.parametrize("distance", [1, 2])
+def test_a_dead_neighbour(open_lab: OpenLab, engine: str, distance: int) -> None:
+    """That a destination on the own network, or a gateway, is not there this host says itself."""
+    dead = replace(CHAIN, hops=distance, rules=(), open_ports=(), destination_exists=False)
+    lab = open_lab(dead)
+    if distance == 2:
+        for gateway in ("10.9.0.9", "fd09::9"):
+            lab.run(["ip", "route", "replace", "default", "via", gateway], check=True)
+    for family, outcome in traced(lab, engine, 443).items():
+        verdict = outcome.found["verdict"]
+        assert (verdict["state"], verdict["last_reachable_hop"]) == ("unreachable", 0)
+        assert replace(dead, family=family).source in " ".join(verdict["evidence"])
 
 
 def said(verdict: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,12 +203,20 @@ def truth(scenario: Scenario, expectation: Expectation) -> dict[str, Any]:
     return values
 
 
-def chain(found: Mapping[str, Any], expectation: Expectation) -> dict[int, list[str]]:
-    """Hop -> its responders, up to the last reachable hop."""
+def hops(found: Mapping[str, Any]) -> dict[int, list[tuple[Any, ...]]]:
+    """Hop -> its responders and what they said, silent ones without."""
     return {
-        hop["hop"]: [responder["address"] for responder in hop["responders"]]
+        hop["hop"]: [(one["address"], one["reply"], one["icmp"]) for one in hop["responders"]]
         for hop in found["hops"]
-        if hop["hop"] <= expectation.last_reachable_hop
+    }
+
+
+def chain(found: Mapping[str, Any], expectation: Expectation) -> dict[int, list[str]]:
+    """Hop -> its responders' addresses, up to the last reachable hop."""
+    return {
+        hop: [address for address, *_ in responders]
+        for hop, responders in hops(found).items()
+        if hop <= expectation.last_reachable_hop
     }
 
 

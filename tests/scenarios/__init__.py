@@ -6,13 +6,17 @@ destination; link k (from 0) is 10.9.k.0/24 with .1 on the near and .2 on the fa
 
     prober 10.9.0.1 -- 10.9.0.2 router 1 10.9.1.1 -- 10.9.1.2 router 2 ... -- 10.9.(hops-1).2
 
-so router n answers as 10.9.(n-1).2 and the destination is 10.9.(hops-1).2.
+so router n answers as 10.9.(n-1).2 and the destination is 10.9.(hops-1).2. In IPv6 link k is
+fd09:0:0:k::/64 with ::1 and ::2, k in decimal digits: `replace(scenario, family="ipv6")` is the
+same path with the same truth about it.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +25,44 @@ FOLDER = Path(__file__).parent
 #: What a rule may do with a SYN; each name maps to nft words in the lab and to a reply here.
 ACTIONS = (
     "drop",
-    "net-unreachable",  # 3/0
-    "host-unreachable",  # 3/1
-    "port-unreachable",  # 3/3
-    "net-prohibited",  # 3/9
-    "host-prohibited",  # 3/10
-    "admin-prohibited",  # 3/13
+    "net-unreachable",  # ICMP 3/0, ICMPv6 1/0 (no route)
+    "host-unreachable",  # 3/1, 1/3 (address unreachable)
+    "port-unreachable",  # 3/3, 1/4
+    "net-prohibited",  # 3/9, 1/5 (source address failed policy)
+    "host-prohibited",  # 3/10, 1/6 (reject route)
+    "admin-prohibited",  # 3/13, 1/1
     "tcp-reset",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """How one family numbers the links: `end` is 1 on a link's near and 2 on its far side."""
+
+    template: str
+    prefix: int
+    #: Every link of every chain.
+    everything: str
+
+    def address(self, link: int, end: int) -> str:
+        """The address of one end of a link, as `inet_ntop` writes it."""
+        return _canonical(self.template.format(link=link, end=end))
+
+    def network(self, link: int) -> str:
+        """The network of a link."""
+        return str(ip_network((self.address(link, 1), self.prefix), strict=False))
+
+
+NUMBERINGS = {
+    "ipv4": Numbering("10.9.{link}.{end}", 24, "10.9.0.0/16"),
+    "ipv6": Numbering("fd09:0:0:{link}::{end}", 64, "fd09::/48"),
+}
+FAMILIES = tuple(NUMBERINGS)
+
+
+@cache
+def _canonical(address: str) -> str:
+    return str(ip_address(address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +112,22 @@ class Scenario:
     silent: tuple[int, ...]
     rules: tuple[Rule, ...]
     expectations: tuple[Expectation, ...]
-    source: str = field(default="10.9.0.1", init=False)
+    #: "ipv4" or "ipv6": which addresses the scenario speaks of. A lab has both.
+    family: str = "ipv4"
+
+    @property
+    def numbering(self) -> Numbering:
+        """The addresses of the links."""
+        return NUMBERINGS[self.family]
+
+    @property
+    def source(self) -> str:
+        """The prober's address."""
+        return self.numbering.address(0, 1)
 
     def address(self, hop: int) -> str:
         """The address in whose name the device at `hop` answers."""
-        return f"10.9.{hop - 1}.2"
+        return self.numbering.address(hop - 1, 2)
 
     @property
     def destination(self) -> str:
@@ -92,7 +137,7 @@ class Scenario:
     @property
     def platform_networks(self) -> tuple[str, ...]:
         """What PLATFORM_NETWORKS holds in this scenario."""
-        return tuple(f"10.9.{link}.0/24" for link in range(self.platform_hops))
+        return tuple(self.numbering.network(link) for link in range(self.platform_hops))
 
 
 def load(path: Path) -> Scenario:
@@ -129,3 +174,8 @@ def _expectation(item: dict[str, Any]) -> Expectation:
 def load_all() -> tuple[Scenario, ...]:
     """Every scenario of the folder, by name."""
     return tuple(load(path) for path in sorted(FOLDER.glob("*.toml")))
+
+
+def in_both_families() -> tuple[Scenario, ...]:
+    """Every scenario in IPv4 and in IPv6."""
+    return tuple(replace(scenario, family=family) for family in FAMILIES for scenario in load_all())

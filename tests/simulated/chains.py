@@ -23,6 +23,7 @@ def chain(
     delay: float = 0.001,
     platform_hops: int = 1,
     destination_exists: bool = True,
+    family: str = "ipv4",
 ) -> Scenario:
     """A scenario without a file: `OPEN_PORT` is open, every other port is closed."""
     return Scenario(
@@ -36,6 +37,7 @@ def chain(
         silent=silent,
         rules=rules,
         expectations=(),
+        family=family,
     )
 
 

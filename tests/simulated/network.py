@@ -6,9 +6,10 @@ at all, is a matter of time and chance, so it is played as events in order of ti
 
 1. a SYN takes `Scenario.delay` a link to where it ends; the answer takes as long back;
 2. an ICMP error needs a token of the device's bucket for its recipient, and all types share
-   it (Linux: icmp_ratelimit, icmp_ratemask); a silent router sends none;
-3. nobody answers for a dead host; the last router asks for it for 3 s, then sends 3/1 for
-   every SYN that waited (Linux: mcast_solicit times retrans_time_ms);
+   it (Linux: icmp_ratelimit, icmp_ratemask; ICMPv6's bucket fills faster, which is left out);
+   a silent router sends none;
+3. nobody answers for a dead host; the last router asks for it for 3 s, then sends
+   host-unreachable for every SYN that waited (Linux: mcast_solicit times retrans_time_ms);
 4. a closed port answers each SYN with RST, an open one the first SYN of a flow with SYN-ACK,
    sent again after 1, 2, 4, 8 and 16 s; while half-open it answers another SYN of that flow with
    a challenge ACK for the first one, at most every 500 ms (Linux: tcp_check_req,
@@ -38,7 +39,7 @@ from exporter.model import (
     Reply,
     ReplyKind,
 )
-from tests.scenarios import Scenario
+from tests.scenarios import ACTIONS, Scenario
 
 INITIAL_TTL = 64
 #: Linux asks three times for a neighbour, a second apart, before it gives up.
@@ -56,16 +57,30 @@ START = 1000.0
 NO_BUFFER = Failure(FailureReason.INTERNAL, "no buffer space available (ENOBUFS)")
 NOT_PERMITTED = Failure(FailureReason.PERMISSION, "operation not permitted (EPERM)")
 
-#: (type, code) of each way to refuse a SYN by an ICMP error, RFC 792 and RFC 1812 section 5.2.7.1.
+#: Family -> (type, code) of each way to refuse a SYN by an ICMP error: RFC 792 and RFC 1812
+#: section 5.2.7.1, RFC 4443 section 3.
 ICMP_OF_ACTION = {
-    "time-exceeded": (11, 0),
-    "net-unreachable": (3, 0),
-    "host-unreachable": (3, 1),
-    "port-unreachable": (3, 3),
-    "net-prohibited": (3, 9),
-    "host-prohibited": (3, 10),
-    "admin-prohibited": (3, 13),
+    "ipv4": {
+        "time-exceeded": (11, 0),
+        "net-unreachable": (3, 0),
+        "host-unreachable": (3, 1),
+        "port-unreachable": (3, 3),
+        "net-prohibited": (3, 9),
+        "host-prohibited": (3, 10),
+        "admin-prohibited": (3, 13),
+    },
+    "ipv6": {
+        "time-exceeded": (3, 0),
+        "net-unreachable": (1, 0),
+        "host-unreachable": (1, 3),
+        "port-unreachable": (1, 4),
+        "net-prohibited": (1, 5),
+        "host-prohibited": (1, 6),
+        "admin-prohibited": (1, 1),
+    },
 }
+#: The actions of a firewall that speaks up over ICMP.
+REFUSALS = tuple(action for action in ACTIONS if action in ICMP_OF_ACTION["ipv4"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +286,10 @@ class SimulatedNetwork:
         arrived, self._arrived = self._arrived, []
         return arrived
 
+    def unseen_errors(self) -> int:
+        """None: there is no kernel here that drops any."""
+        return 0
+
     def release(self, flow: Flow) -> int:
         """Close a flow; returns how many duplicate replies it saw."""
         conversation = self._conversations.pop(flow)
@@ -311,7 +330,7 @@ class SimulatedNetwork:
                 kind=kind,
                 address=address,
                 received_at=math.nan,
-                icmp=ICMP_OF_ACTION[end.action],
+                icmp=ICMP_OF_ACTION[self.scenario.family][end.action],
                 quoted_ttl=end.remaining_ttl,
             ),
         )

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from exporter.model import FULL_TTL, Answer, Flow, ProbeError, Reply, ReplyKind
-from tests.scenarios import ACTIONS, Rule, Scenario
+from tests.scenarios import FAMILIES, Rule, Scenario
 from tests.simulated.chains import CLOSED_PORT, OPEN_PORT, chain
 from tests.simulated.network import (
     CALM,
     ICMP_OF_ACTION,
     NO_BUFFER,
     NOT_PERMITTED,
+    REFUSALS,
     Conditions,
     SendError,
     SimulatedNetwork,
 )
 
 #: One probe and its answer: scenario, TTL, port, and (kind, hop of the sender in whose name,
-#: ICMP type and code, hop from which it really comes, TTL in the quote).
-Expected = tuple[ReplyKind, int, tuple[int, int] | None, int, int | None]
+#: what an ICMP error says, hop from which it really comes, TTL in the quote).
+Expected = tuple[ReplyKind, int, str | None, int, int | None]
 DEAD = chain(destination_exists=False)
 SINGLE_PROBES: dict[str, tuple[Scenario, int, int, Expected | None]] = {
     "expires at the first router": (
         chain(),
         1,
         OPEN_PORT,
-        (ReplyKind.TIME_EXCEEDED, 1, (11, 0), 1, 1),
+        (ReplyKind.TIME_EXCEEDED, 1, "time-exceeded", 1, 1),
     ),
     "expires at the last router": (
         chain(),
         4,
         OPEN_PORT,
-        (ReplyKind.TIME_EXCEEDED, 4, (11, 0), 4, 1),
+        (ReplyKind.TIME_EXCEEDED, 4, "time-exceeded", 4, 1),
     ),
     "just reaches an open port": (chain(), 5, OPEN_PORT, (ReplyKind.SYN_ACK, 5, None, 5, None)),
     "reaches an open port": (chain(), FULL_TTL, OPEN_PORT, (ReplyKind.SYN_ACK, 5, None, 5, None)),
@@ -42,13 +45,13 @@ SINGLE_PROBES: dict[str, tuple[Scenario, int, int, Expected | None]] = {
         chain(silent=(3,)),
         4,
         OPEN_PORT,
-        (ReplyKind.TIME_EXCEEDED, 4, (11, 0), 4, 1),
+        (ReplyKind.TIME_EXCEEDED, 4, "time-exceeded", 4, 1),
     ),
     "expires at a firewall that drops after its TTL check": (
         chain(rules=(Rule(3, "drop"),)),
         3,
         OPEN_PORT,
-        (ReplyKind.TIME_EXCEEDED, 3, (11, 0), 3, 1),
+        (ReplyKind.TIME_EXCEEDED, 3, "time-exceeded", 3, 1),
     ),
     "is dropped in the forward chain": (chain(rules=(Rule(3, "drop"),)), 4, OPEN_PORT, None),
     "is dropped at ingress before the TTL check": (
@@ -67,7 +70,7 @@ SINGLE_PROBES: dict[str, tuple[Scenario, int, int, Expected | None]] = {
         chain(rules=(Rule(3, "admin-prohibited", chain="ingress"),)),
         3,
         OPEN_PORT,
-        (ReplyKind.UNREACHABLE, 3, (3, 13), 3, 1),
+        (ReplyKind.UNREACHABLE, 3, "admin-prohibited", 3, 1),
     ),
     "would be rejected by a router that sends no errors": (
         chain(rules=(Rule(3, "admin-prohibited"),), silent=(3,)),
@@ -85,7 +88,7 @@ SINGLE_PROBES: dict[str, tuple[Scenario, int, int, Expected | None]] = {
         chain(rules=(Rule(5, "port-unreachable", chain="input"),)),
         5,
         OPEN_PORT,
-        (ReplyKind.UNREACHABLE, 5, (3, 3), 5, 1),
+        (ReplyKind.UNREACHABLE, 5, "port-unreachable", 5, 1),
     ),
     "is dropped by the destination's own firewall": (
         chain(rules=(Rule(5, "drop", chain="input"),)),
@@ -99,10 +102,9 @@ SINGLE_PROBES |= {
         chain(rules=(Rule(3, action),)),
         7,
         OPEN_PORT,
-        (ReplyKind.UNREACHABLE, 3, ICMP_OF_ACTION[action], 3, 4),
+        (ReplyKind.UNREACHABLE, 3, action, 3, 4),
     )
-    for action in ACTIONS
-    if action in ICMP_OF_ACTION
+    for action in REFUSALS
 }
 
 
@@ -131,25 +133,29 @@ def kinds(answers: list[Answer]) -> list[ReplyKind]:
     return [answer.reply.kind for answer in answers]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     ("scenario", "ttl", "port", "expected"), SINGLE_PROBES.values(), ids=SINGLE_PROBES
 )
-def test_a_single_probe(scenario: Scenario, ttl: int, port: int, expected: Expected | None) -> None:
+def test_a_single_probe(
+    scenario: Scenario, ttl: int, port: int, expected: Expected | None, family: str
+) -> None:
     """A single probe gets the one answer that the chain's device would give, or none."""
+    scenario = replace(scenario, family=family)
     bench = Bench(scenario, port)
     bench.burst(ttl, 1)
     answers = bench.after(0.5)
     if expected is None:
         assert answers == []
         return
-    kind, named_hop, icmp, real_hop, quoted_ttl = expected
+    kind, named_hop, said, real_hop, quoted_ttl = expected
     (answer,) = answers
     assert answer.reply == Reply(
         kind=kind,
         address=scenario.address(named_hop),
         received_at=answer.reply.received_at,
         ttl=64 - (real_hop - 1),
-        icmp=icmp,
+        icmp=ICMP_OF_ACTION[family][said] if said else None,
         quoted_ttl=quoted_ttl,
     )
     assert answer.rtt == pytest.approx(2 * real_hop * scenario.delay)
@@ -339,6 +345,15 @@ def test_a_preferred_port_that_is_taken() -> None:
     second = network.open("10.9.4.2", OPEN_PORT, 40000)
     assert first == Flow("10.9.0.1", 40000, "10.9.4.2", OPEN_PORT)
     assert second.source_port != first.source_port
+
+
+def test_ipv6_addresses() -> None:
+    """In IPv6 the same chain has the prober, its routers and the destination in fd09::/48."""
+    scenario = chain(family="ipv6", platform_hops=2)
+    flow = SimulatedNetwork(scenario).open(scenario.destination, OPEN_PORT)
+    assert flow[::2] == ("fd09::1", "fd09:0:0:4::2")
+    assert scenario.address(1) == "fd09::2"
+    assert scenario.platform_networks == ("fd09::/64", "fd09:0:0:1::/64")
 
 
 def test_the_same_seed_gives_the_same_run() -> None:

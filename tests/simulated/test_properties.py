@@ -26,7 +26,7 @@ from exporter.model import (
     Verdict,
 )
 from exporter.probing.tracer import CONFIRMATIONS, LOSSY_CONFIRMATIONS
-from tests.scenarios import ACTIONS, Rule, Scenario
+from tests.scenarios import ACTIONS, FAMILIES, Rule, Scenario
 from tests.simulated.chains import (
     CLOSED_PORT,
     OPEN_PORT,
@@ -38,7 +38,7 @@ from tests.simulated.chains import (
     zones_of,
 )
 from tests.simulated.network import (
-    ICMP_OF_ACTION,
+    REFUSALS,
     Conditions,
     SendError,
     SimulatedNetwork,
@@ -48,9 +48,6 @@ from tests.simulated.run import trace, trace_many, trace_over
 
 #: The tracer's own deadline is 30 s; an answer may be waited for a little longer.
 LONGEST_TRACE = 31.0
-
-#: The actions of a firewall that speaks up over ICMP.
-REFUSALS = tuple(action for action in ACTIONS if action in ICMP_OF_ACTION)
 
 #: The same examples in every run: a failure here is a change's, not the day's.
 repeatable = settings(max_examples=200, deadline=None, derandomize=True)
@@ -104,6 +101,7 @@ def chains(
         delay=draw(st.sampled_from((0.0, 0.001, 0.01))),
         platform_hops=draw(st.integers(0, hops)),
         destination_exists=draw(st.booleans()) if firewalls else True,
+        family=draw(st.sampled_from(FAMILIES)),
     )
 
 

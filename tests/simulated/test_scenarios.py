@@ -12,8 +12,8 @@ from tests.simulated.network import CALM, Conditions
 from tests.simulated.run import trace
 
 CASES = {
-    f"{scenario.name}-{expectation.port}": (scenario, expectation)
-    for scenario in scenarios.load_all()
+    f"{scenario.name}-{expectation.port}-{scenario.family}": (scenario, expectation)
+    for scenario in scenarios.in_both_families()
     for expectation in scenario.expectations
 }
 #: What must not change a verdict: nothing is lost here, some of it is late or twice.

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from hypothesis import strategies as st
 from scapy.contrib.mpls import MPLS, ICMPExtension_MPLS
 from scapy.layers.inet import ICMP, IP, TCP, ICMPExtension_Header
+from scapy.layers.inet6 import ICMPv6TimeExceeded, IPv6
 from scapy.packet import Packet
 
 from exporter.model import Flow, MplsLabel
 
 FLOW = Flow("10.9.0.1", 40001, "10.9.5.2", 443)
 ROUTER = "10.9.3.2"
+FLOW6 = Flow("fd09::1", 40001, "fd09:0:0:4::2", 443)
+ROUTER6 = "fd09:0:0:2::2"
 SEQUENCE = 0xFEDCBA98
-IP_ID = 4711
+MARK = 4711
 
 addresses = st.ip_addresses(v=4).map(str)
+addresses6 = st.binary(min_size=16, max_size=16).map(
+    lambda octets: socket.inet_ntop(socket.AF_INET6, octets)
+)
 ports = st.integers(1, 65535)
 flows = st.builds(Flow, addresses, ports, addresses, ports)
+flows6 = st.builds(Flow, addresses6, ports, addresses6, ports)
 stacks = st.lists(
     st.builds(
         MplsLabel,
@@ -34,7 +42,7 @@ stacks = st.lists(
 
 def syn(flow: Flow = FLOW, **ip: Any) -> Packet:
     """The SYN of a probe as a router sees it, with changes to its IP header."""
-    header = {"ttl": 1, "id": IP_ID, "flags": "DF", **ip}
+    header = {"ttl": 1, "id": MARK, "flags": "DF", **ip}
     tcp = TCP(sport=flow.source_port, dport=flow.destination_port, seq=SEQUENCE, flags="S")
     return IP(src=flow.source, dst=flow.destination, **header) / tcp
 
@@ -52,6 +60,34 @@ def segment(flow: Flow = FLOW, flags: str = "SA", ack: int = SEQUENCE + 1, **ip:
     header = {"src": flow.destination, "dst": flow.source, "ttl": 59, **ip}
     tcp = TCP(sport=flow.destination_port, dport=flow.source_port, flags=flags, ack=ack % 2**32)
     return bytes(IP(**header) / tcp)
+
+
+def syn6(flow: Flow = FLOW6, *headers: Packet, mark: int = MARK, **ip: Any) -> Packet:
+    """The same over IPv6, with these extension headers in between."""
+    packet = IPv6(src=flow.source, dst=flow.destination, **{"hlim": 1, **ip})
+    for header in headers:
+        packet /= header
+    return packet / TCP(
+        sport=flow.source_port,
+        dport=flow.destination_port,
+        seq=SEQUENCE,
+        flags="S",
+        options=[("MSS", 1440), ("SAckOK", b""), ("Timestamp", (1 << 16 | mark, 0))],
+    )
+
+
+def error6(quote: bytes, kind: int = 3, code: int = 0, length: int = 0) -> bytes:
+    """An ICMPv6 error with this quote, as a raw socket gives it; `length` in 64-bit words."""
+    icmp = bytearray(bytes(ICMPv6TimeExceeded(code=code, length=length)))
+    icmp[0] = kind
+    return bytes(icmp) + quote
+
+
+def segment6(flow: Flow = FLOW6, flags: str = "SA", ack: int = SEQUENCE + 1) -> bytes:
+    """What the destination of a flow answers over IPv6, as a raw socket gives it."""
+    return bytes(
+        TCP(sport=flow.destination_port, dport=flow.source_port, flags=flags, ack=ack % 2**32)
+    )
 
 
 def padded(quote: bytes) -> bytes:

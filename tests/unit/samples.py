@@ -41,6 +41,8 @@ from exporter.store import Store
 STARTED_AT = 1767225600.0
 SOURCE = "10.9.0.1"
 DESTINATION = "10.9.11.2"
+#: Another address of the same name.
+DESTINATION_TOO = "10.9.11.3"
 DISTANCE = 12
 PLATFORM_HOPS = 2
 
@@ -257,6 +259,39 @@ def refused_by_host(name: str = "stuck") -> Observation:
     )
 
 
+def several(name: str = "pair") -> Observation:
+    """Of a name's three addresses one is filtered, one cannot be measured and one is open."""
+    of = replace(target(name), host="db.example", all_addresses=True)
+    bad, good = filtered(port=443), opened()
+    path = (*routers(DISTANCE - 1), end(DISTANCE, ReplyKind.SYN_ACK, by=DESTINATION_TOO))
+    flow = Flow(SOURCE, 33434, DESTINATION_TOO, 443)
+    each = (
+        replace(bad, target=of),
+        replace(
+            good,
+            target=of,
+            address="2001:db8::1",
+            trace=None,
+            handshake=None,
+            failure=Failure(FailureReason.INTERNAL, "internal error (OSError)"),
+            verdict=Verdict(
+                State.ERROR, 0, "Not measured: internal error (OSError).", Confidence.LOW
+            ),
+        ),
+        replace(
+            good,
+            target=of,
+            address=DESTINATION_TOO,
+            trace=replace(trace(path, StopReason.DESTINATION, duration=1.25), flow=flow),
+        ),
+    )
+    reason = (
+        f"1 of 3 addresses of db.example fails: {DESTINATION} is filtered, 2001:db8::1 is not "
+        f"measured, {DESTINATION_TOO} is open. {bad.verdict.reason}"
+    )
+    return replace(each[0], duration=7.25, verdict=replace(bad.verdict, reason=reason), each=each)
+
+
 def varied(name: str = "varied") -> Observation:
     """Loss, load balancing, MPLS, a NAT and a hop that stays silent on an open path."""
     labels = (MplsLabel(24001, 0, bottom=False, ttl=1), MplsLabel(16, 5, bottom=True, ttl=1))
@@ -322,6 +357,7 @@ SAMPLES = {
     "unresolved": unresolved(),
     "error": refused_by_host(),
     "varied": varied(),
+    "several": several(),
 }
 
 

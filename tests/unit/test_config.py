@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.config import load, usage_text
-from exporter.config.document import MAX_FILE_BYTES
+from exporter.config.files import MAX_FILE_BYTES
 from exporter.config.schema import TARGET_KEYS, TOP_KEYS, VARIABLES
 from exporter.config.targets import MAX_TARGETS
 from exporter.config.values import RESERVED_LABELS
 from exporter.config.words import MAX_LINE, one_line
-from exporter.model import Source, Target
+from exporter.model import Family, Source, Target
 from exporter.settings import ConfigurationError, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +65,8 @@ DEFAULTS: dict[str, object] = {
     "basic_auth_password": None,
     "config_file": None,
     "source": Source(),
+    "proxy": None,
+    "warnings": (),
 }
 #: A password of characters that mean something to some parser.
 AWKWARD = "pa:s@s=w, o'r\"d#%"
@@ -171,6 +173,56 @@ def test_tracing_comes_from_the_nearest_place(
     ).targets
     default = {"INTERVAL_SECONDS": 60.0, "MAX_HOPS": 30, "ATTEMPTS": 3, "TIMEOUT_SECONDS": 2.0}
     assert tracing(target) == default | {name: value}
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "expected"),
+    [
+        ("", {"FAMILY": "ipv6", "ALL_ADDRESSES": "true"}, ("ipv6", True)),
+        ("defaults: {family: ipv6, all_addresses: yes}", {}, ("ipv6", True)),
+        ("defaults: {family: ipv6, all_addresses: yes}", {"FAMILY": "ipv4"}, ("ipv4", True)),
+        ("", {}, ("auto", False)),
+    ],
+    ids=["environment", "defaults", "environment over defaults", "nothing"],
+)
+def test_which_addresses_are_traced(
+    file: Path, text: str, environ: dict[str, str], expected: tuple[str, bool]
+) -> None:
+    """Family and all_addresses come from the nearest place, as all that is said of a target."""
+    own_words = "{host: b, port: 2, family: auto, all_addresses: no}"
+    targets = f"targets:\n- {{host: a, port: 1}}\n- {own_words}\n"
+    near, own = load(written(file, targets + text, **environ)).targets
+    assert (near.family, near.all_addresses) == expected
+    assert (own.family, own.all_addresses) == (Family.AUTO, False)
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        ({"FAMILY": "v6"}, "FAMILY: 'v6' should be auto, ipv4 or ipv6"),
+        ({"ALL_ADDRESSES": "some"}, "ALL_ADDRESSES: 'some' should be true or false"),
+        (
+            {"FAMILY": "ipv6", "ENDPOINTS": "a=db1:1 b=[::1]:2 c=10.9.5.2:3"},
+            "'10.9.5.2' is no IPv6 address, and family is ipv6",
+        ),
+        (
+            {"FAMILY": "ipv4", "ENDPOINT": "::1", "ENDPOINT_TCP_PORT": "2"},
+            "'::1' is no IPv4 address, and family is ipv4",
+        ),
+        (
+            {"ENDPOINTS": "[fe80::1%eth0]:1"},
+            "'fe80::1%eth0' has a zone after %; there is no path to trace on one's own link",
+        ),
+        (
+            {"ENDPOINTS": "[::ffff:10.9.5.2]:1"},
+            "'::ffff:10.9.5.2' is an IPv4 address in IPv6's form; write 10.9.5.2",
+        ),
+    ],
+)
+def test_wrong_family(environ: dict[str, str], line: str) -> None:
+    """A family that is none, and an address that is not of the family, are told apart."""
+    (problem,) = problems(environ)
+    assert problem.endswith(line)
 
 
 def test_targets_are_added_together(file: Path) -> None:
@@ -499,7 +551,7 @@ def test_wrong_entry_of_endpoints(entry: str, said: str) -> None:
                     "line 1: control_ports: is unknown; the keys here are targets, defaults, "
                     "engine, platform_networks, listen_address, port, log_format, log_traces, "
                     "connect_check, max_concurrent_traces, probes_per_second, "
-                    "basic_auth_username, basic_auth_password"
+                    "basic_auth_username, basic_auth_password, discover_services"
                 )
             ],
         ),
@@ -868,6 +920,8 @@ def test_secrets_stay_out_of_error_texts(file: Path, text: str) -> None:
         {"BASIC_AUTH_PASSWORD": "hunter2"},
         {"ENDPOINTS": "pg://u:hunter2@h:5432/d u:hunter2@h:1 a=u:hunter2@h"},
         {"ENDPOINT": "u:hunter2@h", "ENDPOINT_TCP_PORT": "1"},
+        {"ENDPOINT": "pg://hunter2/x@h", "ENDPOINT_TCP_PORT": "1"},
+        {"ENDPOINTS": "pg://hunter2#x@h pg://hunter2:1?x@h:2"},
     ],
 )
 def test_secrets_of_the_environment_stay_out_of_error_texts(environ: dict[str, str]) -> None:
@@ -993,9 +1047,14 @@ def test_documented_variables() -> None:
     rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? ?\|", DOCUMENTATION, re.MULTILINE)
     assert sorted(name for name, _ in rows) == sorted(name.upper() for name in VARIABLES)
     (target,) = load({"ENDPOINTS": "a:1"}).targets
-    defaults = {**{name.upper(): value for name, value in DEFAULTS.items()}, **tracing(target)}
+    defaults = {
+        **{name.upper(): value for name, value in DEFAULTS.items() if value is not None},
+        **tracing(target),
+        "FAMILY": target.family,
+        "ALL_ADDRESSES": target.all_addresses,
+    }
     for name, said in rows:
-        default = defaults.get(name) or ""
+        default = defaults.get(name, "")
         text = "" if default == () else f"{default:g}" if isinstance(default, float) else default
         assert said == str(text).lower(), name
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import FULL_TTL, Flow, Probe, ReplyKind
+from exporter.model import FULL_TTL, FailureReason, Flow, Probe, ProbeError, ReplyKind
 from exporter.probing import engines
 from exporter.probing.engines import ENGINES, choose
 from exporter.probing.engines.alarm import Alarm
 from exporter.probing.engines.connect import ConnectEngine, _tcp_reply, port_of
-from exporter.probing.engines.error_queue import IPV4
+from exporter.probing.engines.error_queue import IPV4, IPV6, Dialect
 from exporter.probing.engines.waiting import NEVER, Waiting
 
 # -- source ports ----------------------------------------------------------------------
@@ -45,21 +45,30 @@ def engine() -> Iterator[ConnectEngine]:
     engine.close()
 
 
+LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+
+@pytest.mark.parametrize("version", LOOPBACK, ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize(
     ("listens", "kind"), [(True, ReplyKind.SYN_ACK), (False, ReplyKind.RST)], ids=["open", "closed"]
 )
-def test_a_port_of_this_host(engine: ConnectEngine, listens: bool, kind: ReplyKind) -> None:  # noqa: FBT001
+def test_a_port_of_this_host(
+    engine: ConnectEngine,
+    version: socket.AddressFamily,
+    listens: bool,  # noqa: FBT001
+    kind: ReplyKind,
+) -> None:
     """Its one descriptor becomes readable, and an open and a closed port are told apart."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
+    with socket.socket(version) as server:
+        server.bind((LOOPBACK[version], 0))
         if listens:
             server.listen()
-        flow = engine.open(*server.getsockname())
+        flow = engine.open(*server.getsockname()[:2])
         probe = engine.send(flow, FULL_TTL, 1)
         assert select.select(engine.filenos(), (), (), 5)[0]
         ((found, answer),) = engine.receive()
     assert (found, answer.probe) == (flow, probe)
-    assert (answer.reply.kind, answer.reply.address) == (kind, "127.0.0.1")
+    assert (answer.reply.kind, answer.reply.address) == (kind, LOOPBACK[version])
     assert 0 < answer.rtt < 5
 
 
@@ -77,17 +86,46 @@ def test_a_port_that_is_taken_does_not_matter(engine: ConnectEngine) -> None:
 
 def test_it_says_how_many_errors_were_dropped(engine: ConnectEngine) -> None:
     """The count begins with the engine, whatever the host has counted before."""
-    assert engine.out_of_window_icmps == 0
+    assert engine.unseen_errors() == 0
 
 
 def test_a_system_that_keeps_no_errors_is_refused() -> None:
     """Without an error queue opening fails in words, and leaves no descriptor behind."""
     folder = Path("/proc/self/fd")
     before = len(list(folder.iterdir()))
-    deaf = replace(IPV4, options=())
+    deaf = [replace(dialect, options=()) for dialect in (IPV4, IPV6)]
     with pytest.raises(OSError, match="IP_RECVERR"):
         ConnectEngine(deaf)
     assert len(list(folder.iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    ("dialects", "lacking", "there"),
+    [
+        ((IPV4, replace(IPV6, loopback="fd09::1")), "::1", "127.0.0.1"),
+        ((replace(IPV4, options=()), IPV6), "127.0.0.1", "::1"),
+    ],
+    ids=["no-ipv6", "no-ipv4"],
+)
+def test_a_host_with_one_ip_version(
+    dialects: tuple[Dialect, Dialect], lacking: str, there: str
+) -> None:
+    """What the host cannot do is refused in words, and the other IP version is traced."""
+    engine = ConnectEngine(dialects)
+    try:
+        with pytest.raises(ProbeError, match=r"IPv[46] does not work on this host") as refusal:
+            engine.open(lacking, 443)
+        assert refusal.value.failure.reason is FailureReason.NO_ROUTE
+        assert engine.open(there, 443).destination == there
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("address", ["fe80::1%lo", "fe80::1", "::ffff:127.0.0.1"])
+def test_an_address_without_a_path_is_refused(engine: ConnectEngine, address: str) -> None:
+    """To a neighbour by link-local address no router leads, and a mapped address is IPv4."""
+    with pytest.raises(ProbeError, match="no path to trace"):
+        engine.open(address, 443)
 
 
 # -- the choice ------------------------------------------------------------------------

@@ -136,6 +136,26 @@ def test_a_trace_says_what_it_was(stage: OpenStage) -> None:
     assert one.engine.released == [trace.flow]
 
 
+def test_a_trace_says_what_the_kernel_kept_back_meanwhile(stage: OpenStage) -> None:
+    """Errors that the engine did not see count from the start of a trace to its end."""
+    one = stage(OPEN)
+    one.engine.unseen = 5
+    flow = one.start("10.9.5.2", ONCE)
+    one.engine.unseen = 7
+    pump_all(one.driver, one.engine)
+    assert one.done[flow.destination].unseen_errors == 2
+
+
+def test_a_trace_names_the_gateway(stage: OpenStage) -> None:
+    """What the routing table says at its start stands in the trace; None where nobody is asked."""
+    one = stage(OPEN)
+    one.run(ONCE)
+    assert one.done["10.9.5.2"].gateway is None
+    one.driver = Driver(one.engine, 1000, 100, lambda destination: f"to {destination}")
+    one.run(ONCE)
+    assert one.done["10.9.5.2"].gateway == "to 10.9.5.2"
+
+
 def test_an_idle_driver_wants_nothing(stage: OpenStage) -> None:
     """Without traces the driver does not ask to be called."""
     assert stage(OPEN).driver.pump(START) is None

@@ -13,26 +13,41 @@ from hypothesis import strategies as st
 
 from exporter.model import MplsLabel, Probe, Reply, ReplyKind
 from exporter.probing.engines import netstat
-from exporter.probing.engines.error_queue import IPV4, icmp_reply
+from exporter.probing.engines.error_queue import IPV4, IPV6, Dialect, icmp_reply
 from exporter.probing.engines.stamps import SO_TIMESTAMPNS, Ancillary
 
 PROBE = Probe(ttl=3, attempt=1, sent_at=0.0)
-ICMP, LOCAL = 2, 1
-IP_RECVERR = 11
+ICMP, ICMP6, LOCAL = 2, 3, 1
+IP_RECVERR, IPV6_RECVERR = 11, 25
 #: A TCP header as the kernel leaves it of a quote.
 QUOTE = bytes(40)
+SENDER6 = "fd09:0:0:1::2"
+
+
+def extended(kind: int, code: int, origin: int) -> bytes:
+    """What the kernel has to say of an error: a struct sock_extended_err."""
+    return struct.pack("=IBBBxII", 113, origin, kind, code, 0, 0)
 
 
 def queued(
     kind: int, code: int, origin: int = ICMP, ttl: int | None = 62
 ) -> list[tuple[int, int, bytes]]:
     """The ancillary data of an error that 10.9.2.2 sent."""
-    error = struct.pack("=IBBBxII", 113, origin, kind, code, 0, 0)
     sender = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton("10.9.2.2"))
-    ancillary = [(socket.IPPROTO_IP, IP_RECVERR, error + sender)]
+    ancillary = [(socket.IPPROTO_IP, IP_RECVERR, extended(kind, code, origin) + sender)]
     if ttl is not None:
         ancillary.append((socket.IPPROTO_IP, socket.IP_TTL, struct.pack("@i", ttl)))
     return ancillary
+
+
+def queued6(kind: int, code: int, origin: int = ICMP6) -> list[tuple[int, int, bytes]]:
+    """The same of an error that `SENDER6` sent."""
+    address = socket.inet_pton(socket.AF_INET6, SENDER6)
+    sender = struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, address, 0)
+    return [
+        (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, struct.pack("@i", 62)),
+        (socket.IPPROTO_IPV6, IPV6_RECVERR, extended(kind, code, origin) + sender),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +65,28 @@ def test_type_and_code_decide(icmp: tuple[int, int], kind: ReplyKind) -> None:
     assert reply is not None
     assert (reply.kind, reply.address, reply.icmp) == (kind, "10.9.2.2", icmp)
     assert (reply.ttl, reply.rewritten, reply.quoted_ttl) == (62, (), None)
+
+
+@pytest.mark.parametrize(
+    ("icmp", "kind"),
+    [
+        ((3, 0), ReplyKind.TIME_EXCEEDED),
+        ((1, 1), ReplyKind.UNREACHABLE),
+        ((1, 4), ReplyKind.UNREACHABLE),
+        ((4, 1), ReplyKind.UNREACHABLE),
+    ],
+)
+def test_icmpv6_has_types_of_its_own(icmp: tuple[int, int], kind: ReplyKind) -> None:
+    """Over IPv6 type 3 is the time-exceeded and type 1 the unreachable (RFC 4443)."""
+    reply = icmp_reply(IPV6, QUOTE, queued6(*icmp), PROBE)
+    assert reply is not None
+    assert (reply.kind, reply.address, reply.icmp, reply.ttl) == (kind, SENDER6, icmp, 62)
+
+
+def test_the_other_versions_error_is_no_reply() -> None:
+    """An ICMPv4 error in the queue of an IPv6 socket would be misread, so it is not read."""
+    assert icmp_reply(IPV6, QUOTE, queued6(3, 0, ICMP), PROBE) is None
+    assert icmp_reply(IPV6, QUOTE, queued(11, 0), PROBE) is None
 
 
 @pytest.mark.parametrize(
@@ -86,13 +123,20 @@ def test_an_arrival_is_never_before_its_sending() -> None:
     assert reply.received_at == later.sent_at
 
 
-def test_mpls_labels_are_found_behind_the_quote() -> None:
+@pytest.mark.parametrize(
+    ("dialect", "header_size", "ancillary"),
+    [(IPV4, 20, queued(11, 0)), (IPV6, 40, queued6(3, 0))],
+    ids=["ipv4", "ipv6"],
+)
+def test_mpls_labels_are_found_behind_the_quote(
+    dialect: Dialect, header_size: int, ancillary: Ancillary
+) -> None:
     """A label stack behind 128 octets of quote is read, though the kernel cut off the headers."""
     stack = struct.pack("!HBBI", 8, 1, 1, 24_005 << 12 | 1 << 8 | 7)
     total = sum(struct.unpack("!6H", b"\x20\0\0\0" + stack))
     header = struct.pack("!HH", 0x2000, 0xFFFF - total % 0xFFFF)
-    quote = QUOTE.ljust(128 - 20, b"\0") + header + stack
-    reply = icmp_reply(IPV4, quote, queued(11, 0), PROBE)
+    quote = QUOTE.ljust(128 - header_size, b"\0") + header + stack
+    reply = icmp_reply(dialect, quote, ancillary, PROBE)
     assert reply is not None
     assert reply.mpls == (MplsLabel(24_005, 0, bottom=True, ttl=7),)
 
@@ -101,6 +145,7 @@ def test_mpls_labels_are_found_behind_the_quote() -> None:
 def test_no_quote_is_too_strange(quote: bytes) -> None:
     """Whatever a router quotes, the answer stays an answer."""
     assert isinstance(icmp_reply(IPV4, quote, queued(11, 0), PROBE), Reply)
+    assert isinstance(icmp_reply(IPV6, quote, queued6(3, 0), PROBE), Reply)
 
 
 # -- what it drops ---------------------------------------------------------------------

@@ -31,11 +31,13 @@ RULES = {
     "exporter": May(),
     "exporter.model": May(),
     "exporter.store": May("model"),
+    "exporter.surroundings": May("model"),
     "exporter.settings": May("model"),
     "exporter.config": May(
         "config model settings", "pydantic pydantic_core pydantic_settings yaml"
     ),
     "exporter.probing": May("model probing"),
+    "exporter.probing.routes": May("rtnetlink"),
     "exporter.probing.packet": May("model probing", "scapy"),
     "exporter.diagnosis": May("model diagnosis"),
     "exporter.schedule": May("model schedule"),
@@ -44,12 +46,16 @@ RULES = {
     "exporter.publish.pages": May("model store publish", "tornado"),
     "exporter.publish.web": May("model store publish", "prometheus_client tornado"),
     "exporter.publish.server": May("model store publish", "tornado"),
+    "exporter.networks": May("diagnosis model rtnetlink"),
     "exporter.observer": May("model diagnosis"),
-    "exporter.plan": May("model probing publish settings"),
+    "exporter.plan": May("diagnosis model probing publish settings"),
     "exporter.privileges": May(),
-    "exporter.service": May("diagnosis model observer publish schedule settings store"),
+    "exporter.rtnetlink": May(),
+    "exporter.service": May(
+        "diagnosis model networks observer publish schedule settings store surroundings"
+    ),
     "exporter.__main__": May(
-        "config diagnosis model observer plan privileges probing publish service settings"
+        "config diagnosis model networks observer plan privileges probing publish service settings"
     ),
 }
 

@@ -14,6 +14,7 @@ from exporter.probing.matching import FlowState, Matcher
 from exporter.probing.packet import ACK, FIN, RST, SYN, IcmpError, Segment
 
 FLOW = Flow("10.9.0.1", 40001, "10.9.5.2", 443)
+FLOW6 = Flow("fd09::1", 40001, "fd09:0:0:4::2", 443)
 #: Another target's flow at the same time.
 OTHER = Flow("10.9.0.1", 40002, "10.9.5.3", 443)
 ROUTER = "10.9.3.2"
@@ -34,18 +35,18 @@ class Sender:
 
     def send(self, ttl: int, attempt: int = 1) -> Probe:
         """Send one probe, in the order of the engine."""
-        sequence, ip_id = self.state.numbers(ttl, attempt)
+        sequence, mark = self.state.numbers(ttl, attempt)
         probe = Probe(ttl, attempt, SENT_AT)
-        self.matcher.sent(self.state, probe, sequence, ip_id)
-        self.numbers[ttl, attempt] = sequence, ip_id
+        self.matcher.sent(self.state, probe, sequence, mark)
+        self.numbers[ttl, attempt] = sequence, mark
         return probe
 
     def error(self, ttl: int, attempt: int = 1, **changes: Any) -> IcmpError:
         """A router's time-exceeded for a probe, with changes to it or its quote."""
-        sequence, ip_id = self.numbers[ttl, attempt]
+        sequence, mark = self.numbers[ttl, attempt]
         flow = self.state.flow
         ends = flow.source, flow.source_port, flow.destination, flow.destination_port
-        quoted = IcmpError(ROUTER, 62, 11, 0, *ends, sequence, ip_id, 1, ())
+        quoted = IcmpError(ROUTER, 62, True, 11, 0, *ends, sequence, mark, 1, ())
         return quoted._replace(**changes)
 
     def segment(
@@ -104,10 +105,32 @@ def test_an_error_answers_the_probe_that_it_quotes() -> None:
     assert one.counted_nothing
 
 
+def test_an_icmpv6_error_answers_its_probe() -> None:
+    """Over IPv6 type 3 is the time-exceeded, and what routers rewrite is found all the same."""
+    one = sender(flow=FLOW6)
+    plain, rewritten = (
+        one.fold(one.error(ttl, sender="fd09:0:0:2::2", type=3, **changes))
+        for ttl, changes in ((2, {}), (3, {"sequence": 12345}))
+    )
+    assert plain
+    assert (plain.probe.ttl, plain.reply.kind) == (2, ReplyKind.TIME_EXCEEDED)
+    assert (plain.reply.icmp, plain.reply.rewritten) == ((3, 0), ())
+    assert rewritten
+    assert (rewritten.probe.ttl, rewritten.reply.rewritten) == (3, ("sequence number",))
+    assert one.fold(one.segment(1))
+
+
+def test_a_quote_without_a_mark_needs_its_number() -> None:
+    """A quote that ends before its mark is found by its sequence number alone."""
+    one = sender(flow=FLOW6)
+    assert one.fold(one.error(2, mark=0))
+    assert one.fold(one.error(3, mark=0, sequence=12345)) is None
+
+
 def test_every_other_error_is_an_unreachable() -> None:
-    """Type 3 is an unreachable with its code."""
+    """What is no time-exceeded is an unreachable with its code."""
     one = sender()
-    answer = one.fold(one.error(2, type=3, code=13))
+    answer = one.fold(one.error(2, expired=False, type=3, code=13))
     assert answer
     assert (answer.reply.kind, answer.reply.icmp) == (ReplyKind.UNREACHABLE, (3, 13))
 
@@ -193,11 +216,11 @@ def test_an_acknowledgement_wraps(last: int) -> None:
     assert one.fold(one.segment(1))
 
 
-def test_the_ip_id_is_never_zero() -> None:
-    """An IP ID of 0 would be replaced by the kernel, so it is left out when the IDs wrap."""
+def test_the_mark_is_never_zero() -> None:
+    """An IP ID of 0 would be replaced by the kernel, so it is left out when the marks wrap."""
     state = FlowState(FLOW)
-    ids = [state.numbers(1, 1)[1] for _ in range(65535)]
-    assert sorted(ids) == list(range(1, 65536))
+    marks = [state.numbers(1, 1)[1] for _ in range(65535)]
+    assert sorted(marks) == list(range(1, 65536))
 
 
 def test_sequence_numbers_of_a_flow_keep_their_distance() -> None:
@@ -233,21 +256,21 @@ def test_one_rewritten_field_is_named(name: str, changes: dict[str, Any]) -> Non
 def test_addresses_and_ports_rewritten_together() -> None:
     """Behind a NAT everything but the sequence number may differ."""
     one = sender()
-    nat = one.error(3)._replace(source="192.0.2.7", source_port=61000, ip_id=9)
+    nat = one.error(3)._replace(source="192.0.2.7", source_port=61000, mark=9)
     answer = one.fold(nat._replace(destination="192.0.2.8", destination_port=8443))
     assert answer
     assert answer.probe.ttl == 3
     assert len(answer.reply.rewritten) == 4
 
 
-def test_a_rewritten_ip_id_does_not_matter() -> None:
+def test_a_rewritten_mark_does_not_matter() -> None:
     """The sequence number alone is enough."""
     one = sender()
-    assert one.fold(one.error(2, ip_id=0))
+    assert one.fold(one.error(2, mark=0))
 
 
 def test_a_rewritten_sequence_number_needs_all_else() -> None:
-    """By its IP ID a probe is found only if ports and destination are right, too."""
+    """By its mark a probe is found only if ports and destination are right, too."""
     one = sender()
     changes: list[dict[str, Any]] = [
         {"destination": "192.0.2.8"},
@@ -260,11 +283,11 @@ def test_a_rewritten_sequence_number_needs_all_else() -> None:
 
 
 def test_a_spoofed_error_is_not_accepted() -> None:
-    """Who guesses the 5-tuple but neither sequence number nor IP ID says nothing."""
+    """Who guesses the 5-tuple but neither sequence number nor mark says nothing."""
     one = sender()
-    sequence, ip_id = one.numbers[2, 1]
-    spoofed = {"sequence": (sequence + 1) % WRAP, "ip_id": (ip_id + 1000) % 65535 + 1}
-    assert one.fold(one.error(2, type=3, code=13, **spoofed)) is None
+    sequence, mark = one.numbers[2, 1]
+    spoofed = {"sequence": (sequence + 1) % WRAP, "mark": (mark + 1000) % 65535 + 1}
+    assert one.fold(one.error(2, expired=False, type=3, code=13, **spoofed)) is None
     assert one.matcher.foreign == 1
 
 
@@ -304,7 +327,7 @@ def test_the_same_port_again_does_not_take_late_replies() -> None:
     late: list[IcmpError | Segment] = [before.error(1), before.segment(3)]
     before.matcher.close(FLOW)
     now = sender(before.matcher)
-    now.state.ip_ids.clear()  # an equal IP ID is one chance in 65,535; here it has none
+    now.state.marks.clear()  # an equal mark is one chance in 65,535; here it has none
     assert [now.fold(reply) for reply in late] == [None, None]
     assert now.state.duplicates == 0
 
@@ -340,7 +363,7 @@ def test_a_duplicate_never_replaces_the_first() -> None:
     one = sender()
     assert one.fold(one.error(1))
     assert one.fold(one.error(1), ARRIVED_AT + 1) is None
-    assert one.fold(one.error(1, sender="10.9.3.9", type=3, code=13)) is None
+    assert one.fold(one.error(1, sender="10.9.3.9", expired=False, type=3, code=13)) is None
     assert one.state.duplicates == 2
     assert one.matcher.close(FLOW) == 2
 
@@ -357,7 +380,7 @@ def test_a_repeated_syn_ack_is_a_duplicate() -> None:
 def test_tcp_replaces_an_icmp_error() -> None:
     """The destination's own answer counts even after somebody's error for the same probe."""
     one = sender()
-    assert one.fold(one.error(3, type=3, code=13))
+    assert one.fold(one.error(3, expired=False, type=3, code=13))
     answer = one.fold(one.segment(3))
     assert answer
     assert answer.reply.kind is ReplyKind.SYN_ACK
@@ -367,7 +390,7 @@ def test_an_icmp_error_never_replaces_tcp() -> None:
     """An error after the destination's own answer is only a duplicate."""
     one = sender()
     assert one.fold(one.segment(3))
-    assert one.fold(one.error(3, type=3, code=13)) is None
+    assert one.fold(one.error(3, expired=False, type=3, code=13)) is None
     assert one.state.duplicates == 1
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
 
@@ -15,24 +16,34 @@ from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
     Failure,
     FailureReason,
+    Family,
     Flow,
     Handshake,
+    Known,
     Observation,
     Plan,
     ProbeError,
+    ReplyKind,
     State,
+    StopReason,
+    Surroundings,
+    Target,
     Trace,
     Verdict,
 )
-from exporter.observer import Probing, observe, refusing
+from exporter.observer import ADDRESS_SPACING, NOTHING_KNOWN, Probing, observe, refusing
 from tests.unit import samples, virtual
 
 T = TypeVar("T")
 TARGET = samples.target()
+ALL = replace(TARGET, host="db.example", all_addresses=True)
+OTHER, SIX = "10.9.11.3", "fd09:0:0:b::2"
 OPEN = samples.opened()
+BLOCKED = cast("Trace", samples.filtered().trace)
 ZONES = ZoneMap(())
 CONNECTED = Handshake(success=True, duration=0.012)
 REFUSED = Handshake(success=False, duration=0.012, error="Connection refused")
+UNHEARD = Handshake(success=False, duration=3.2, error="no answer within 3.2 s")
 NO_ROUTE = Failure(FailureReason.NO_ROUTE, "this host has no route")
 
 
@@ -42,6 +53,8 @@ class Verbs:
 
     addresses: list[str] | Exception | None = field(default_factory=lambda: [samples.DESTINATION])
     trace: Trace | Exception | None = OPEN.trace
+    #: Address -> what its trace gives instead.
+    traces: Mapping[str, Trace | Exception] = field(default_factory=dict)
     handshake: Handshake | Exception | None = CONNECTED
     #: Seconds that a connect takes.
     connecting: float = 0.0
@@ -51,7 +64,7 @@ class Verbs:
     #: What was begun, in order.
     order: list[str] = field(default_factory=list)
 
-    async def resolve(self, _host: str, _port: int) -> list[str]:
+    async def resolve(self, _host: str, _port: int, _family: Family) -> list[str]:
         """Look up."""
         return await self._give("resolve", self.addresses)
 
@@ -59,7 +72,7 @@ class Verbs:
         """Trace to the address that is asked for."""
         self.order.append("trace")
         self.traced.append((address, source_port, virtual.now()))
-        made = await self._give("trace", self.trace)
+        made = await self._give("trace", self.traces.get(address, self.trace))
         return replace(made, flow=Flow(samples.SOURCE, source_port or 33434, address, port))
 
     async def connect(self, _address: str, _port: int) -> Handshake:
@@ -84,9 +97,11 @@ class Verbs:
         return Probing(self.resolve, self.probe, self.connect if connects else None)
 
 
-def observed(verbs: Verbs, latest: Observation | None = None) -> Observation:
+def observed(
+    verbs: Verbs, known: Mapping[str, Known] = NOTHING_KNOWN, target: Target = TARGET
+) -> Observation:
     """One cycle in virtual time."""
-    return virtual.run(observe(TARGET, verbs.probing(), ZONES, latest))
+    return virtual.run(observe(target, verbs.probing(), ZONES, known))
 
 
 # -- what is observed ------------------------------------------------------------------
@@ -122,8 +137,36 @@ def test_without_the_plain_connect() -> None:
     assert verbs.traced[0][2] == 0
 
 
-def test_the_last_good_trace_reaches_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The judge sees the trace of the last good observation."""
+def test_what_the_traces_have_shown_reaches_the_verdict() -> None:
+    """Trace and connect go into the memory first, and what is then known weighs the verdict."""
+    learnt: list[tuple[Trace, Handshake | None]] = []
+
+    def learn(trace: Trace, handshake: Handshake | None) -> Surroundings:
+        learnt.append((trace, handshake))
+        return Surroundings(ignores_ttls=True, untraceable="nobody counts")
+
+    near = samples.trace([samples.end(1, ReplyKind.SYN_ACK)], StopReason.DESTINATION)
+    seen = virtual.run(observe(TARGET, Verbs(trace=near).probing(), ZONES, learn=learn))
+    assert learnt == [(seen.trace, CONNECTED)]
+    assert (seen.verdict.state, seen.verdict.last_reachable_hop) == (State.OPEN, 0)
+    assert "tracing is not possible here: nobody counts" in seen.verdict.reason
+
+
+def test_a_cycle_without_a_trace_teaches_nothing() -> None:
+    """The memory is asked about traces alone."""
+
+    def learn(_trace: Trace, _handshake: Handshake | None) -> Surroundings:
+        raise AssertionError("there is no trace")
+
+    verbs = Verbs(trace=ProbeError(NO_ROUTE))
+    seen = virtual.run(observe(TARGET, verbs.probing(), ZONES, learn=learn))
+    assert seen.verdict.state is State.ERROR
+
+
+def test_the_last_good_trace_of_the_address_reaches_the_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The judge sees the last good trace to the address that is traced, never another's."""
     judged: list[object] = []
 
     def judge(trace: Trace | None, **known: object) -> Verdict:
@@ -132,8 +175,10 @@ def test_the_last_good_trace_reaches_the_verdict(monkeypatch: pytest.MonkeyPatch
         return OPEN.verdict
 
     monkeypatch.setattr(observer, "judge", judge)
-    virtual.run(observe(TARGET, Verbs().probing(), ZONES, None, OPEN))
-    assert judged == [OPEN.trace]
+    known = {OTHER: Known(1, samples.filtered().trace), samples.DESTINATION: Known(2, OPEN.trace)}
+    virtual.run(observe(TARGET, Verbs().probing(), ZONES, known))
+    virtual.run(observe(TARGET, Verbs(addresses=["192.0.2.77"]).probing(), ZONES, known))
+    assert judged == [OPEN.trace, None]
 
 
 # -- what stays the same from trace to trace -------------------------------------------
@@ -141,26 +186,111 @@ def test_the_last_good_trace_reaches_the_verdict(monkeypatch: pytest.MonkeyPatch
 
 def test_the_address_before_is_kept() -> None:
     """Of several addresses in any order the one traced before is traced again, from its port."""
-    assert OPEN.trace
-    rotated = ["192.0.2.1", "192.0.2.2", samples.DESTINATION]
-    verbs = Verbs(addresses=rotated)
-    assert observed(verbs, latest=OPEN).address == samples.DESTINATION
-    assert verbs.traced[0][:2] == (samples.DESTINATION, OPEN.trace.flow.source_port)
+    verbs = Verbs(addresses=["192.0.2.1", OTHER, samples.DESTINATION])
+    known = {OTHER: Known(40001), samples.DESTINATION: Known(40002)}
+    assert observed(verbs, known).address == samples.DESTINATION
+    assert verbs.traced[0][:2] == (samples.DESTINATION, 40002)
 
 
 def test_an_address_that_is_gone_is_given_up() -> None:
     """When the name has moved its first address is traced, from a new port."""
-    verbs = Verbs(addresses=["192.0.2.1", "192.0.2.2"])
-    assert observed(verbs, latest=OPEN).address == "192.0.2.1"
+    verbs = Verbs(addresses=["192.0.2.1", OTHER])
+    assert observed(verbs, {samples.DESTINATION: Known(40002)}).address == "192.0.2.1"
     assert verbs.traced[0][:2] == ("192.0.2.1", 0)
 
 
-@pytest.mark.parametrize("latest", [None, samples.unresolved()])
-def test_the_first_address_of_all(latest: Observation | None) -> None:
+def test_an_address_of_the_other_family_is_not_kept() -> None:
+    """When the system has come to prefer the other family, its address is traced."""
+    verbs = Verbs(addresses=[SIX, samples.DESTINATION])
+    assert observed(verbs, {samples.DESTINATION: Known(40002)}).address == SIX
+
+
+def test_the_first_address_of_all() -> None:
     """Without a trace before, the system's first choice is traced."""
     verbs = Verbs(addresses=["192.0.2.9", samples.DESTINATION])
-    observed(verbs, latest)
+    observed(verbs)
     assert verbs.traced[0][:2] == ("192.0.2.9", 0)
+
+
+# -- all addresses ---------------------------------------------------------------------
+
+
+def test_every_address_is_traced_and_the_worst_one_is_the_targets() -> None:
+    """One blocked address beside two open ones: its trace and state, and a sentence on all."""
+    verbs = Verbs([SIX, samples.DESTINATION, OTHER], traces={OTHER: BLOCKED}, handshake=UNHEARD)
+    seen = observed(verbs, target=ALL)
+    assert [address for address, *_ in verbs.traced] == [SIX, samples.DESTINATION, OTHER]
+    assert (seen.address, seen.verdict.state) == (OTHER, State.FILTERED)
+    assert [one.address for one in seen.each] == [OTHER, SIX, samples.DESTINATION]
+    assert [one.verdict.state for one in seen.each] == [State.FILTERED, State.OPEN, State.OPEN]
+    assert seen.verdict.reason.startswith(
+        f"1 of 3 addresses of {ALL.host} fails: {OTHER} is filtered, "
+        f"{SIX} and {samples.DESTINATION} are open. Traffic to {OTHER}:443 is answered up to hop 6"
+    )
+    assert seen.trace
+    assert seen.trace.flow.destination == OTHER
+
+
+def test_addresses_are_traced_one_after_the_other() -> None:
+    """Three seconds or more lie between the traces, for they cross the same first hops."""
+    verbs = Verbs(addresses=[samples.DESTINATION, OTHER, SIX], connecting=4.0)
+    observed(verbs, target=ALL)
+    assert [began for *_, began in verbs.traced] == [0, 4, 8]
+    hasty = Verbs(addresses=[samples.DESTINATION, OTHER, SIX])
+    observed(hasty, target=ALL)
+    assert [began for *_, began in hasty.traced] == [0, ADDRESS_SPACING, 2 * ADDRESS_SPACING]
+
+
+def test_each_address_keeps_its_port() -> None:
+    """Every address is traced from the port that it was traced from before."""
+    known = {OTHER: Known(40001), samples.DESTINATION: Known(40002)}
+    verbs = Verbs(addresses=[SIX, samples.DESTINATION, OTHER])
+    observed(verbs, known, ALL)
+    assert [flow[:2] for flow in verbs.traced] == [
+        (OTHER, 40001),
+        (samples.DESTINATION, 40002),
+        (SIX, 0),
+    ]
+
+
+def test_eight_addresses_are_traced_and_the_others_named() -> None:
+    """Those known stay among the eight; for the rest there is a line of evidence."""
+    many = [f"192.0.2.{n}" for n in range(20)]
+    verbs = Verbs(addresses=many)
+    seen = observed(verbs, {"192.0.2.19": Known(40001)}, ALL)
+    assert [address for address, *_ in verbs.traced] == ["192.0.2.19", *many[:7]]
+    assert seen.verdict.evidence[-1] == (
+        f"not traced, since a cycle has room for 8 addresses: {', '.join(many[7:15])} and 4 more"
+    )
+
+
+def test_an_address_that_cannot_be_traced_does_not_end_the_others() -> None:
+    """A bug or a refusal at one address is that address's, and the others go on."""
+    verbs = Verbs(
+        addresses=[samples.DESTINATION, OTHER, SIX],
+        traces={OTHER: ProbeError(NO_ROUTE), SIX: ZeroDivisionError()},
+    )
+    seen = observed(verbs, target=ALL)
+    assert [one.verdict.state for one in seen.each] == [State.ERROR, State.ERROR, State.OPEN]
+    assert [one.failure and one.failure.reason for one in seen.each] == [
+        FailureReason.NO_ROUTE,
+        FailureReason.INTERNAL,
+        None,
+    ]
+
+
+def test_one_address_is_all() -> None:
+    """A name with one address has no sentence on several."""
+    seen = observed(Verbs(), target=ALL)
+    assert [one.address for one in seen.each] == [samples.DESTINATION]
+    assert seen.verdict == seen.each[0].verdict
+
+
+def test_a_name_without_an_address_has_none_to_trace() -> None:
+    """Where the look-up fails there are no addresses, with all_addresses as without."""
+    failure = Failure(FailureReason.RESOLVE, "db.example does not resolve")
+    seen = observed(Verbs(addresses=ProbeError(failure)), target=ALL)
+    assert (seen.verdict.state, seen.each) == (State.UNRESOLVED, ())
 
 
 # -- what fails ------------------------------------------------------------------------

@@ -69,10 +69,12 @@ OF_TARGET = {
     "egress_trace_interval_seconds": ("gauge", ""),
     "egress_target_info": ("info", "host port"),
     "egress_destination_info": ("info", "address family"),
+    "egress_address_info": ("info", "address family state"),
 }
 OF_PROGRAM = {
     "egress_source_info": ("info", "address instance_index instance_guid cell"),
     "egress_engine_info": ("info", "engine reason"),
+    "egress_unseen_icmp_errors_total": ("counter", ""),
     "egress_build_info": ("info", "version pythonversion"),
     "egress_config_last_reload_successful": ("gauge", ""),
     "egress_config_last_reload_success_timestamp_seconds": ("gauge", ""),
@@ -94,6 +96,8 @@ BEFORE_THE_FIRST_TRACE = {
     "egress_trace_interval_seconds",
     "egress_target_info",
 }
+
+ADDRESSES = "egress_address_info"
 
 Labels = Mapping[str, str]
 
@@ -323,6 +327,25 @@ def test_the_destination_tells_its_family(address: str, family: str) -> None:
     assert (labels["address"], labels["family"]) == (address, family)
 
 
+def test_each_address_has_its_state() -> None:
+    """With all addresses there is one series for each; all others are about the worst one."""
+    seen = scrape(samples.several())
+    found = [(one["address"], one["family"], one["state"]) for one in seen.labels(ADDRESSES)]
+    assert found == [
+        (samples.DESTINATION, "ipv4", "filtered"),
+        ("2001:db8::1", "ipv6", "error"),
+        (samples.DESTINATION_TOO, "ipv4", "open"),
+    ]
+    (destination,) = seen.labels("egress_destination_info")
+    assert destination["address"] == samples.DESTINATION
+    assert seen.value("egress_hop_probes_total", hop="7") == 3
+
+
+def test_a_single_address_has_no_series_beside_the_targets() -> None:
+    """Without all_addresses the target's state is that of its address."""
+    assert not scrape(samples.opened()).labels(ADDRESSES)
+
+
 def test_the_age_of_a_trace_counts_from_its_end() -> None:
     """The time stamp is a metric's value, in seconds since the epoch."""
     seen = scrape(samples.opened())
@@ -368,6 +391,9 @@ def test_the_program_speaks_without_a_target() -> None:
     assert seen.labels("egress_engine_info") == [
         {"engine": "none", "reason": "Operation not permitted"}
     ]
+    store.engine = EngineStatus("connect", "configured by ENGINE", "no router says a word")
+    said = "configured by ENGINE; tracing is not possible here: no router says a word"
+    assert Scrape(store).labels("egress_engine_info") == [{"engine": "connect", "reason": said}]
     assert seen.value("egress_config_last_reload_successful") == 0
     at = seen.value("egress_config_last_reload_success_timestamp_seconds")
     assert at == samples.STARTED_AT

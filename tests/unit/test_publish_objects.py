@@ -9,15 +9,22 @@ from typing import Any
 import pytest
 
 from exporter.model import Observation
-from exporter.publish.objects import observation_object, record_object, targets_object, to_json
+from exporter.publish.objects import (
+    logged_object,
+    observation_object,
+    record_object,
+    targets_object,
+    to_json,
+)
 from exporter.store import Store
 from tests.conftest import Golden
 from tests.unit import samples
 
 #: The design's object, and what was added to it.
 KEYS = {
-    "": "target host port address source engine started_at duration_seconds stop_reason hops "
-    "verdict labels confirmation connect failure",
+    "": "target host port address source engine started_at duration_seconds stop_reason "
+    "gateway unseen_icmp_errors hops "
+    "verdict labels confirmation connect failure family addresses",
     "hop": "hop sent received responders",
     "responder": "address name zone reply icmp rtt_seconds reply_ttl mpls rewritten",
     "verdict": "state last_reachable_hop blocked_at_hop suspect_hops blocked_by location "
@@ -67,6 +74,37 @@ def test_the_hops_of_a_load_balancer_are_kept_apart() -> None:
     (first, second) = parsed(samples.varied())["hops"][2]["responders"]
     assert (first["address"], first["rtt_seconds"]) == ("10.9.2.2", [0.00301, 0.00303])
     assert (second["address"], second["rtt_seconds"]) == ("10.9.2.6", [0.00302])
+
+
+def test_each_address_has_its_own_object() -> None:
+    """With all addresses there is one for each, the worst first, with trace and verdict."""
+    made = parsed(samples.several())
+    first, second, third = made["addresses"]
+    assert (made["address"], made["family"]) == (first["address"], first["family"])
+    assert (first["hops"], first["connect"]) == (made["hops"], made["connect"])
+    assert (second["address"], second["family"], second["hops"]) == ("2001:db8::1", "ipv6", [])
+    assert (third["family"], third["verdict"]["state"]) == ("ipv4", "open")
+    assert len(third["hops"]) == samples.DISTANCE
+    assert made["verdict"]["reason"].endswith(first["verdict"]["reason"])
+
+
+def test_the_log_has_the_state_of_each_address() -> None:
+    """A log entry has a bound: of further addresses it tells the state."""
+    made = json.loads(to_json(logged_object(samples.several())))
+    assert made["addresses"] == [
+        {"address": samples.DESTINATION, "state": "filtered"},
+        {"address": "2001:db8::1", "state": "error"},
+        {"address": samples.DESTINATION_TOO, "state": "open"},
+    ]
+    alone = samples.filtered()
+    assert logged_object(alone) == observation_object(alone)
+
+
+def test_the_family_is_that_of_the_address() -> None:
+    """A script need not look at the address to tell its family; without one it is null."""
+    assert parsed(replace(samples.opened(), address="2001:db8::1"))["family"] == "ipv6"
+    assert parsed(samples.opened())["family"] == "ipv4"
+    assert parsed(samples.unresolved())["family"] is None
 
 
 def test_a_failure_of_the_trace_alone_is_shown() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from exporter.model import EngineStatus, Observation, ReloadStatus, State, Target
+from exporter.model import EngineStatus, Observation, ReloadStatus, Source, State, Target
 from exporter.publish import metrics, objects, pages
 from exporter.publish.log import LogStats
 from exporter.publish.pages import NO_BREAK, Pages
@@ -182,7 +182,7 @@ def test_without_targets_the_index_says_so() -> None:
 def test_the_title_counts_what_is_blocked() -> None:
     """A browser's tab shows whether something is wrong; unknown is not called blocked."""
     (title,) = index(sample_store()).texts["title"]
-    assert title == "2 of 7 targets blocked, 2 unknown - egress exporter"
+    assert title == "3 of 8 targets blocked, 2 unknown - egress exporter"
     assert index(samples.store(samples.opened())).texts["h1"] == ["0 of 1 target blocked"]
 
 
@@ -263,21 +263,71 @@ def test_a_host_that_cannot_trace_is_shown_on_every_page() -> None:
         assert "Tracing is not possible here: Operation not permitted" in document.texts["p"]
 
 
+def test_a_network_that_cannot_be_traced_is_shown_on_every_page() -> None:
+    """An engine runs, and what its traces have shown stands on top."""
+    store = sample_store()
+    store.engine = EngineStatus("syn", "configured by ENGINE", "no router <says> a word")
+    for document in (index(store), page(store, "web")):
+        assert "Tracing is not possible here: no router <says> a word" in document.texts["p"]
+
+
 def test_all_is_well_without_a_word() -> None:
     """Neither warning stands there while there is nothing to warn of."""
     assert "problem" not in index(sample_store()).text.partition("</style>")[2]
 
 
 def test_the_head_says_who_traces() -> None:
-    """Engine, source, instance and version on every page; what is not known is left out."""
+    """Engine, source, version and instance on every page; what is not known is left out."""
     store = sample_store()
-    store.source = replace(store.source, instance_guid="", cell="")
+    store.source = Source(address="10.9.0.1", instance_index="0")
     for document in (index(store), page(store, "web")):
         head = " ".join(document.texts["header"][0].split())
         assert head.endswith(
-            "Engine syn (raw sockets are permitted), source 10.9.0.1, instance 0, version 1.2.3. "
-            "Page made 2026-01-01 00:01:30 UTC, reloads every 60 s."
+            "Engine syn (raw sockets are permitted), source 10.9.0.1, version 1.2.3. "
+            "Page made 2026-01-01 00:01:30 UTC, reloads every 60 s. Answered by instance 0."
         )
+
+
+def test_the_head_says_how_to_reach_another_instance() -> None:
+    """On Cloud Foundry every page has the router's headers, ready to be copied."""
+    store = sample_store()
+    store.source = Source(
+        instance_index="1",
+        instance_guid="6f-1",
+        cell="10.0.4.7",
+        application="egress",
+        space="prod",
+        organization="net",
+        application_guid="a-guid",
+        process_guid="p-guid",
+    )
+    for document in (index(store), page(store, "web")):
+        assert document.texts["code"] == [
+            "X-Cf-App-Instance: a-guid:INDEX",
+            "X-Cf-Process-Instance: p-guid:INDEX",
+        ]
+        head = " ".join(document.texts["header"][0].split())
+        assert head.endswith(
+            "Answered by instance 1 of egress (net / prod) on cell 10.0.4.7 with GUID 6f-1. "
+            "To reach another one, send a header with its number as INDEX: "
+            "X-Cf-App-Instance: a-guid:INDEX, or on newer routers "
+            "X-Cf-Process-Instance: p-guid:INDEX."
+        )
+
+
+def test_a_pod_answers_as_a_pod() -> None:
+    """On Kubernetes the pod and its node are named, and no router's header."""
+    store = sample_store()
+    store.source = Source(instance_guid="egress-7d9f", cell="node-3")
+    head = " ".join(index(store).texts["header"][0].split())
+    assert head.endswith("Answered by pod egress-7d9f on node node-3.")
+
+
+def test_a_plain_host_says_nothing_of_instances() -> None:
+    """Where no platform tells anything, no line stands there."""
+    store = sample_store()
+    store.source = Source(address="10.9.0.1")
+    assert "Answered by" not in index(store).text
 
 
 # -- a target's own page ---------------------------------------------------------------
@@ -303,6 +353,16 @@ def test_latest_last_good_and_first_bad_are_kept_apart() -> None:
     assert heads == ["filtered, 75 s ago", "open, 3 min ago", "rejected, 2 min ago"]
     moments = [re.findall(r"2026-01-01T00:0\d", lines[1]) for lines in shown.values()]
     assert moments == [["2026-01-01T00:02"], ["2026-01-01T00:00"], ["2026-01-01T00:01"]]
+
+
+def test_each_address_has_a_section() -> None:
+    """With all addresses there is a trace for each, the one that fails first."""
+    shown = parts(page(samples.store(samples.several()), "pair"))
+    titles = [f"Latest trace to {one}" for one in ("10.9.11.2", "2001:db8::1", "10.9.11.3")]
+    assert list(shown) == [*titles, "Last good trace", "First bad trace"]
+    states = [shown[title][0].partition(",")[0] for title in titles]
+    assert states == ["filtered", "error", "open"]
+    assert "db.example:443 (10.9.11.3) from 10.9.0.1" in shown[titles[2]][1]
 
 
 def test_a_trace_is_not_shown_twice() -> None:

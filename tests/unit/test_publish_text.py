@@ -84,6 +84,20 @@ def test_a_failure_without_a_trace_is_told_once() -> None:
     assert line_with("connect()", seen) == "connect(): succeeded in 500.000 ms"
 
 
+def test_each_further_address_has_a_line() -> None:
+    """The worst address's trace is shown, and how the others are."""
+    seen = samples.several()
+    assert line_with("also 2001:db8::1", seen) == (
+        "also 2001:db8::1: error, last reachable hop 0, confidence low"
+    )
+    assert line_with("also 10.9.11.3", seen) == (
+        "also 10.9.11.3: open, reached at hop 12, confidence high"
+    )
+    assert "confidence medium, 1 of 3 addresses, db.example:443 (10.9.11.2)" in text.summary_line(
+        seen
+    )
+
+
 # -- parts -----------------------------------------------------------------------------
 
 
@@ -131,6 +145,20 @@ def test_an_unknown_icmp_code_is_shown_as_a_number() -> None:
     assert line.startswith(" 2  10.9.1.2 [ICMP 3/99] [platform]  2.010 ms")
 
 
+@pytest.mark.parametrize(
+    ("by", "icmp", "shown"),
+    [
+        ("10.9.1.2", (3, 1), "[!H host unreachable, ICMP 3/1]"),
+        ("fd09:0:0:1::2", (1, 3), "[!H address unreachable, ICMPv6 1/3]"),
+        ("fd09:0:0:1::2", (3, 1), "[ICMPv6 3/1]"),
+    ],
+)
+def test_icmp_is_read_by_family(by: str, icmp: tuple[int, int], shown: str) -> None:
+    """A number means one thing in ICMP and another, or none, in ICMPv6."""
+    refusal = samples.end(2, ReplyKind.UNREACHABLE, by=by, icmp=icmp)
+    assert lines_of(through(samples.router(1), refusal))[2].startswith(f" 2  {by} {shown}")
+
+
 def test_past_the_end_only_what_differs_is_shown() -> None:
     """Later TTLs that met the same end are left out, one that met another stands there."""
     same, other = (
@@ -153,6 +181,10 @@ def test_replies_beyond_the_probes_sent_do_not_break_a_line() -> None:
         (samples.closed().verdict, "reached at hop 12"),
         (samples.unresolved().verdict, "last reachable hop 0"),
         (samples.rejected().verdict, "blocked at hop 6, by 10.9.5.2, location external"),
+        (
+            replace(samples.opened().verdict, last_reachable_hop=0),
+            "reached, distance not known",
+        ),
         (
             samples.filtered().verdict,
             "blocked at hop 7, suspect hops 6-7, location external",

@@ -8,16 +8,20 @@ import pytest
 
 from exporter.model import (
     Answer,
+    EngineStatus,
     FailureReason,
     Hop,
+    Known,
     Observation,
     Probe,
+    ReloadStatus,
     Reply,
     ReplyKind,
+    Source,
     State,
     StopReason,
 )
-from exporter.store import MAX_BRANCHES, Record, Store
+from exporter.store import MAX_BRANCHES, MAX_KNOWN, Record, Store
 from tests.unit import samples
 
 OPEN = samples.opened()
@@ -189,8 +193,79 @@ def test_known_branches_are_bounded() -> None:
     store = samples.store(*(through(hop(1, "steady", f"new{n}")) for n in range(5 * MAX_BRANCHES)))
     record = store.get(OPEN.target.name)
     assert record
-    assert len(record.known_path[1]) <= MAX_BRANCHES
+    assert len(record.known_paths[OPEN.target.host][1]) <= MAX_BRANCHES
     assert record.path_changes == 0
+
+
+# -- addresses -------------------------------------------------------------------------
+
+
+def toward(address: str, observation: Observation = OPEN) -> Observation:
+    """The same observation of another address."""
+    made = observation.trace
+    assert made
+    moved = replace(made, flow=made.flow._replace(destination=address))
+    return replace(observation, address=address, trace=moved)
+
+
+def of_all(*each: Observation) -> Observation:
+    """The observation of a target with all its addresses, the worst first."""
+    return replace(each[0], each=each)
+
+
+def test_the_address_traced_last_is_the_last_one_known() -> None:
+    """What is known of an address stays when another is traced; the latest is at the end."""
+    record = record_of(toward("192.0.2.1"), toward("192.0.2.2"), toward("192.0.2.1"))
+    assert list(record.known) == ["192.0.2.2", "192.0.2.1"]
+
+
+def test_a_cycle_without_a_trace_keeps_address_port_and_good_trace() -> None:
+    """A look-up that fails, or a trace that cannot begin, takes away nothing that was known."""
+    refused = replace(UNKNOWN, trace=None)
+    record = record_of(OPEN, UNRESOLVED, refused)
+    assert OPEN.trace
+    assert record.known == {
+        samples.DESTINATION: Known(OPEN.trace.flow.source_port, OPEN.trace),
+    }
+
+
+def test_the_good_trace_of_each_address_is_kept() -> None:
+    """An address that is blocked keeps its good trace, although the target was never good."""
+    one, two = toward("192.0.2.1"), toward("192.0.2.2")
+    blocked = toward("192.0.2.2", FILTERED)
+    always = toward("192.0.2.3", FILTERED)
+    record = record_of(of_all(always, one, two), of_all(blocked, always, one))
+    assert record.last_good is None
+    assert {address: known.last_good for address, known in record.known.items()} == {
+        "192.0.2.1": one.trace,
+        "192.0.2.2": two.trace,
+        "192.0.2.3": None,
+    }
+
+
+def test_known_addresses_are_bounded() -> None:
+    """A name that answers with ever new addresses costs bounded memory."""
+    several = (of_all(toward(f"192.0.2.{n}"), toward(f"198.51.100.{n}")) for n in range(200))
+    record = record_of(*several)
+    assert len(record.known) == len(record.known_paths) == MAX_KNOWN
+    assert "198.51.100.199" in record.known
+
+
+def test_another_worst_address_is_no_other_path() -> None:
+    """Each address has a path of its own, whichever is the worst."""
+    path_of_one, path_of_two = through(hop(1, "a"), hop(2, "b")), through(hop(1, "a"), hop(2, "c"))
+    one, two = toward("192.0.2.1", path_of_one), toward("192.0.2.2", path_of_two)
+    store = samples.store(of_all(one, two))
+    assert not store.add(of_all(two, one)).path
+    assert store.add(of_all(one, toward("192.0.2.2", path_of_one))).path
+
+
+def test_another_failing_address_is_a_change() -> None:
+    """When a second address fails the log says so in full; good ones may come and go."""
+    one, two, three = toward("192.0.2.1", FILTERED), toward("192.0.2.2"), toward("192.0.2.3")
+    store = samples.store(of_all(one, two))
+    assert not store.add(of_all(one, three))
+    assert store.add(of_all(one, toward("192.0.2.2", FILTERED))).state
 
 
 # -- counters --------------------------------------------------------------------------
@@ -236,6 +311,20 @@ def test_the_source_address_is_learnt() -> None:
     store = samples.store(OPEN, replace(OPEN, trace=moved))
     assert store.source.address == "192.0.2.99"
     assert store.source.cell == "10.0.16.7"
+
+
+def test_the_source_addresses_of_two_families_do_not_take_turns() -> None:
+    """IPv6's is published until there is one of IPv4, and then IPv4's."""
+    made = OPEN.trace
+    assert made
+    six = replace(OPEN, trace=replace(made, flow=made.flow._replace(source="2001:db8::9")))
+    store = Store(EngineStatus("syn", ""), Source(), ReloadStatus(successful=True, at=0.0), 0.0)
+    store.configure([OPEN.target])
+    found = []
+    for observation in (six, OPEN, six):
+        store.add(observation)
+        found.append(store.source.address)
+    assert found == ["2001:db8::9", samples.SOURCE, samples.SOURCE]
 
 
 # -- another configuration -------------------------------------------------------------

@@ -10,8 +10,9 @@ from ipaddress import ip_network
 
 import pytest
 
+from exporter.diagnosis.icmp import ICMP, ICMPV6, Protocol
 from exporter.diagnosis.placing import reply_distance
-from exporter.diagnosis.verdict import STATE_OF_ICMP, judge
+from exporter.diagnosis.verdict import judge
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
     FULL_TTL,
@@ -146,17 +147,57 @@ def test_the_destination_s_own_answer_outweighs_an_icmp_error() -> None:
 # -- somebody says no ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("icmp", "state"), [(k, v[0]) for k, v in STATE_OF_ICMP.items()])
-def test_state_by_icmp_code(icmp: tuple[int, int], state: State) -> None:
+#: Each family's ICMP and who speaks it at hop 6.
+SPEAKERS = ((ICMP, address(6)), (ICMPV6, "fd09:0:0:5::2"))
+
+
+@pytest.mark.parametrize(
+    ("icmp", "state", "by", "protocol"),
+    [
+        (icmp, state, by, protocol)
+        for protocol, by in SPEAKERS
+        for icmp, (state, _) in protocol.states.items()
+    ],
+)
+def test_state_by_icmp_code(
+    icmp: tuple[int, int], state: State, by: str, protocol: Protocol
+) -> None:
     """Each ICMP code says either policy or routing, as docs/verdicts.md lists them."""
-    verdict = judge(refused(7, address(6), icmp), zones=ZONES)
-    assert (verdict.state, verdict.blocked_by) == (state, address(6))
-    assert f"ICMP {icmp[0]}/{icmp[1]}" in verdict.reason
+    verdict = judge(refused(7, by, icmp), zones=ZONES)
+    assert (verdict.state, verdict.blocked_by) == (state, by)
+    assert f"{protocol.name} {icmp[0]}/{icmp[1]} (" in verdict.reason
 
 
-def test_icmp_code_that_says_nothing_about_a_block() -> None:
-    """Fragmentation needed (3/4) blocks nothing: inconclusive."""
-    verdict = judge(refused(7, address(6), (3, 4)), zones=ZONES)
+def test_policy_and_routing_by_number() -> None:
+    """The codes that say policy, and that say routing, are those of the design, family by family.
+
+    No number is in both: ICMP's 3/0 is no network, ICMPv6's is an exceeded hop limit.
+    """
+
+    def numbers_of(protocol: Protocol, state: State) -> set[tuple[int, int]]:
+        return {icmp for icmp, (meant, _) in protocol.states.items() if meant is state}
+
+    rejected, unreachable = State.REJECTED, State.UNREACHABLE
+    assert numbers_of(ICMP, rejected) == {(3, code) for code in (2, 3, 9, 10, 13)}
+    assert numbers_of(ICMP, unreachable) == {(3, code) for code in (0, 1, 5, 6, 7, 8, 11, 12)}
+    assert numbers_of(ICMPV6, rejected) == {(1, code) for code in (1, 4, 5, 6)}
+    assert numbers_of(ICMPV6, unreachable) == {(1, code) for code in (0, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("icmp", "by"),
+    [
+        ((3, 4), address(6)),  # fragmentation needed
+        ((1, 1), address(6)),
+        ((1, 7), "fd09:0:0:5::2"),  # error in source routing header
+        ((2, 0), "fd09:0:0:5::2"),  # packet too big
+        ((3, 1), "fd09:0:0:5::2"),  # fragment reassembly time exceeded
+        ((3, 13), "fd09:0:0:5::2"),
+    ],
+)
+def test_icmp_code_that_says_nothing_about_a_block(icmp: tuple[int, int], by: str) -> None:
+    """Another code, or the code of the other family, blocks nothing: inconclusive."""
+    verdict = judge(refused(7, by, icmp), zones=ZONES)
     assert (verdict.state, verdict.location) == (State.INCONCLUSIVE, Location.NONE)
 
 

@@ -37,6 +37,7 @@ class WorldEngine:
     deaf: Exception | None = None
     unopenable: Exception | None = None
     duplicates: int = 0
+    unseen: int = 0
     #: Stand for the engine's own socket and whoever writes to it.
     pair: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
     _arriving: list[tuple[float, int, Flow, Answer]] = field(default_factory=list)
@@ -82,6 +83,10 @@ class WorldEngine:
             _, _, flow, answered = heapq.heappop(self._arriving)
             broken: Answer = None  # type: ignore[assignment]  # what no engine should give
             yield flow, broken if flow.destination in self.garbage else answered
+
+    def unseen_errors(self) -> int:
+        """How many errors it was never told of."""
+        return self.unseen
 
     def release(self, flow: Flow) -> int:
         """Note it."""

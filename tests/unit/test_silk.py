@@ -1,0 +1,188 @@
+"""A block by Cloud Foundry's own cell: when it is called that, and when it is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporter.diagnosis.verdict import judge
+from exporter.diagnosis.zones import ZoneMap
+from exporter.model import (
+    FULL_TTL,
+    Answer,
+    Confidence,
+    Handshake,
+    Hop,
+    Location,
+    ReplyKind,
+    Source,
+    State,
+    StopReason,
+    Trace,
+    Verdict,
+)
+from tests.unit.samples import DESTINATION, answer, routers, silence, trace
+
+GATEWAY = "169.254.0.1"
+GUID = "5d0c6b6e-8c57-4f0a-6ab2-9f4d"
+HERE = Source("10.255.1.2", "0", GUID, "10.0.4.7")
+ZONES = ZoneMap(())
+REFUSED = Handshake(success=False, duration=0.01, error="Connection refused")
+UNANSWERED = Handshake(success=False, duration=3.2, error="no answer within 3.2 s")
+
+
+def near(ttl: int, attempt: int, by: str, away: int = 1, **reply: Any) -> Answer:
+    """An answer from somebody so many hops away."""
+    made = answer(ttl, attempt, address=by, **reply)
+    return made._replace(reply=made.reply._replace(ttl=FULL_TTL + 1 - away))
+
+
+def expired(answered: int = 3, by: str = GATEWAY) -> Hop:
+    """Hop 1, which answers so many of three probes in somebody's name."""
+    return Hop(1, 3, tuple(near(1, attempt, by) for attempt in range(1, answered + 1)))
+
+
+def rejecting(ttl: int, by: str = GATEWAY, icmp: tuple[int, int] = (3, 3), away: int = 1) -> Hop:
+    """A hop whose probe somebody rejects who is so many hops away."""
+    return Hop(ttl, 1, (near(ttl, 1, by, away, kind=ReplyKind.UNREACHABLE, icmp=icmp),))
+
+
+def blocked(*hops: Hop) -> Trace:
+    """A trace that ends with an ICMP error."""
+    return trace(hops, StopReason.ICMP_ERROR, confirmation=rejecting(FULL_TTL))
+
+
+def to(destination: str) -> Trace:
+    """A trace with the whole signature to another destination."""
+    made = blocked(expired(), rejecting(2))
+    return replace(made, flow=made.flow._replace(destination=destination))
+
+
+SIGNATURE = blocked(expired(), rejecting(2))
+
+
+def judged(made: Trace, source: Source = HERE, handshake: Handshake | None = None) -> Verdict:
+    """The verdict on it."""
+    return judge(made, zones=ZONES, source=source, handshake=handshake)
+
+
+@pytest.mark.parametrize(
+    ("made", "confidence"),
+    [
+        (SIGNATURE, Confidence.HIGH),
+        # Without a time-exceeded nothing proves that TTLs are counted here.
+        (blocked(expired(answered=0), *silence(2, 4), rejecting(5)), Confidence.MEDIUM),
+    ],
+    ids=["whole", "thinned out by limits on ICMP errors"],
+)
+def test_a_security_group_is_named_with_what_to_look_for(
+    made: Trace, confidence: Confidence
+) -> None:
+    """The reason names security group, cell and instance; the block is the platform's, at hop 1."""
+    verdict = judged(made)
+    assert (verdict.state, verdict.location) == (State.REJECTED, Location.PLATFORM)
+    assert (verdict.blocked_at_hop, verdict.suspect_hops) == (1, (1, 1))
+    assert (verdict.blocked_by, verdict.confidence) == (GATEWAY, confidence)
+    for words in ("application security group (ASG)", "cell 10.0.4.7", GUID, f"{DESTINATION}:443"):
+        assert words in verdict.reason
+    assert any("DENY_5d0c6b6e-8c57-4f0a-6ab2" in fact for fact in verdict.evidence)
+
+
+@pytest.mark.parametrize(
+    ("made", "source"),
+    [
+        (SIGNATURE, Source()),
+        (SIGNATURE, Source(instance_guid=GUID)),
+        (SIGNATURE, Source(instance_guid="pod-7", cell="node-7")),
+        (blocked(expired(), rejecting(2, icmp=(3, 13))), HERE),
+        (blocked(expired(), rejecting(2, icmp=(3, 1))), HERE),
+        (blocked(expired(by="169.254.1.1"), rejecting(2, by="169.254.1.1")), HERE),
+        (blocked(expired(), *routers(2)[1:], rejecting(3)), HERE),
+        (to(GATEWAY), HERE),
+        (to("10.0.4.7"), HERE),
+        (to("10.255.9.9"), HERE),
+    ],
+    ids=[
+        "nobody says where this is",
+        "nobody says which cell",
+        "Kubernetes",
+        "administratively prohibited",
+        "host unreachable",
+        "another gateway",
+        "somebody behind the cell answered",
+        "the gateway itself",
+        "the cell itself",
+        "another container",
+    ],
+)
+def test_a_security_group_is_not_named_where_the_signature_does_not_fit(
+    made: Trace, source: Source
+) -> None:
+    """Each part of the signature is needed; without it the sentence stays neutral."""
+    verdict = judged(made, source)
+    assert "security group" not in verdict.reason
+    assert "security group" not in " ".join(verdict.evidence)
+
+
+def test_the_gateway_on_the_link_is_called_that() -> None:
+    """A link-local address at hop 1 that rejects is this host's gateway, and inside."""
+    verdict = judged(SIGNATURE, Source())
+    assert verdict.reason.startswith(f"This host's link-local gateway, {GATEWAY} at hop 1, rejects")
+    assert verdict.location is Location.PLATFORM
+
+
+def test_a_link_local_address_farther_away_is_nobodys_gateway() -> None:
+    """A tunnel's router with a link-local address is a device like others, and not known inside."""
+    made = trace((*routers(4), rejecting(5, icmp=(3, 13), away=4)), StopReason.ICMP_ERROR)
+    verdict = judged(made)
+    assert verdict.reason.startswith(f"A device, {GATEWAY} at hop 4, rejects")
+    assert verdict.location is Location.UNKNOWN
+
+
+# -- what limits on ICMP errors hide ---------------------------------------------------
+
+
+def silent(answered: int) -> Trace:
+    """Hop 1 answers so many of three probes, and then there is confirmed silence."""
+    hops = (expired(answered), *silence(2, 30))
+    return trace(hops, StopReason.SILENCE, confirmation=Hop(FULL_TTL, 16))
+
+
+@pytest.mark.parametrize(
+    ("answered", "source", "state"),
+    [
+        (1, HERE, State.INCONCLUSIVE),
+        (3, HERE, State.FILTERED),
+        (1, Source(), State.FILTERED),
+    ],
+)
+def test_a_cell_that_answers_little_may_hide_its_rejections(
+    answered: int, source: Source, state: State
+) -> None:
+    """A cell drops no SYN: where its ICMP errors run out, silence behind it proves nothing."""
+    assert judged(silent(answered), source, UNANSWERED).state is state
+
+
+def test_a_refused_connect_contradicts_silence() -> None:
+    """Where connect() is refused somebody answers, so the silence of a trace is no drop."""
+    assert judged(silent(3), Source(), UNANSWERED).state is State.FILTERED
+    verdict = judged(silent(3), Source(), REFUSED)
+    assert (verdict.state, verdict.location) == (State.INCONCLUSIVE, Location.NONE)
+    assert any("the trace alone would say" in fact for fact in verdict.evidence)
+
+
+# -- what applications are told --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "handshake", "said"),
+    [(SIGNATURE, REFUSED, 1), (SIGNATURE, UNANSWERED, 0), (silent(3), REFUSED, 0)],
+)
+def test_a_refused_connect_is_told_from_a_closed_port(
+    made: Trace, handshake: Handshake, said: int
+) -> None:
+    """ICMP port-unreachable refuses a connect() as an RST does; that none came is said."""
+    evidence = judged(made, HERE, handshake).evidence
+    assert sum("no RST came" in fact for fact in evidence) == said
