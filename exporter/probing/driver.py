@@ -209,7 +209,6 @@ class Prober:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._listening = False
-        self._may_rest = driver.engine.kernel_times
 
     async def trace(
         self, destination: str, port: int, plan: Plan, preferred_port: int = 0
@@ -256,7 +255,8 @@ class Prober:
         try:
             wanted = self._driver.pump(now)
         finally:
-            resting = self._may_rest and wanted is not None and self._driver.busy
+            may_rest = wanted is not None and self._driver.engine.kernel_times
+            resting = may_rest and self._driver.busy
             self._listen(on=not resting)
             tick = SWEEP_TICK if self._driver.sweeping else TICK
             self._sleep_until(now + tick if resting else wanted)

@@ -29,9 +29,9 @@ class Measurement:
 
 MEASUREMENTS = {
     "blocked": Measurement(blocked.measure, "220 s, tcptraceroute's time"),
-    "open": Measurement(open_path.measure, "60 s"),
-    "cpu": Measurement(cpu.measure, "45 s"),
-    "serve": Measurement(serving.measure, "50 s"),
+    "open": Measurement(open_path.measure, "90 s"),
+    "cpu": Measurement(cpu.measure, "90 s"),
+    "serve": Measurement(serving.measure, "100 s"),
 }
 
 

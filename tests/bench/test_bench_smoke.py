@@ -43,6 +43,8 @@ from tests.lab.lab import LabError
 from tests.scenarios import Rule, Scenario
 from tests.simulated.network import ICMP_OF_ACTION, INITIAL_TTL
 
+pytestmark = pytest.mark.alone
+
 PRINTED = {
     TCPTRACEROUTE: " 5  10.9.4.2  0.1 ms  0.1 ms  0.1 ms\n 6  * 10.9.5.2  0.1 ms *\n 7  * * *\n",
     TRACEROUTE: (

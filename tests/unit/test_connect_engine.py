@@ -17,7 +17,7 @@ from exporter.model import FULL_TTL, FailureReason, Flow, Probe, ProbeError, Rep
 from exporter.probing import engines
 from exporter.probing.engines import ENGINES, choose
 from exporter.probing.engines.alarm import Alarm
-from exporter.probing.engines.connect import ConnectEngine, _tcp_reply, port_of
+from exporter.probing.engines.connect import PORTS, ConnectEngine, _tcp_reply, port_of
 from exporter.probing.engines.error_queue import IPV4, IPV6, Dialect
 from exporter.probing.engines.waiting import NEVER, Waiting
 
@@ -43,6 +43,40 @@ def engine() -> Iterator[ConnectEngine]:
     engine = ConnectEngine()
     yield engine
     engine.close()
+
+
+def kind_of_answer(engine: ConnectEngine, flow: Flow) -> ReplyKind:
+    """What comes for one probe."""
+    engine.send(flow, FULL_TTL, 1)
+    assert select.select(engine.filenos(), (), (), 5)[0]
+    ((_, answer),) = engine.receive()
+    return answer.reply.kind
+
+
+def test_only_an_rst_asks_to_be_read_at_once(engine: ConnectEngine) -> None:
+    """An endpoint that is new, or has sent one, may send one; others' answers bear their time."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        listening, refusing = server.getsockname(), closed.getsockname()
+        for endpoint, later in ((listening, True), (refusing, False)):
+            assert engine.kernel_times
+            for expected in (False, later):
+                flow = engine.open(*endpoint)
+                assert engine.kernel_times is expected
+                kind_of_answer(engine, flow)
+                engine.release(flow)
+
+
+def test_an_endpoint_that_begins_to_send_rsts_is_read_at_once(engine: ConnectEngine) -> None:
+    """From the first RST on, whatever was known before."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = server.getsockname()
+        engine.release(engine.open(*endpoint))
+    flow = engine.open(*endpoint)
+    before = engine.kernel_times
+    assert kind_of_answer(engine, flow) is ReplyKind.RST
+    assert (before, engine.kernel_times) == (True, False)
+    engine.release(flow)
 
 
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
@@ -75,9 +109,14 @@ def test_a_port_of_this_host(
 def test_a_port_that_is_taken_does_not_matter(engine: ConnectEngine) -> None:
     """Where somebody has the port that a probe would take, the kernel chooses another."""
     with socket.socket() as server, socket.socket() as other:
-        server.bind(("127.0.0.1", 0))
-        flow = engine.open(*server.getsockname())
-        other.bind(("127.0.0.1", port_of(flow, FULL_TTL, 1)))
+        for one in (server, other):
+            one.bind(("127.0.0.1", 0))
+        wanted = other.getsockname()[1]
+        # A flow that counts its ports from 1 asks for `first`; this one asks for the taken port.
+        first = port_of(Flow("", 1, "", 0), FULL_TTL, 1)
+        address, port = server.getsockname()
+        flow = engine.open(address, port, 1 + (wanted - first) % PORTS)
+        assert port_of(flow, FULL_TTL, 1) == wanted
         engine.send(flow, FULL_TTL, 1)
         assert select.select(engine.filenos(), (), (), 5)[0]
         ((_, answer),) = engine.receive()

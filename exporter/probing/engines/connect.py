@@ -24,7 +24,8 @@
 5. At most MOST_SOCKETS are open. Then the oldest one makes room if it has had its PATIENCE, which
    counts as silence; if not, the host refuses to send, and the tracer tries again.
 6. Arrival times are the kernel's: SO_TIMESTAMPNS for an ICMP error, tcpi_rtt of TCP_INFO for a
-   SYN-ACK. An RST has neither and counts as arriving when it is read.
+   SYN-ACK. An RST has neither and counts as arriving when it is read; so while a flow is open
+   whose endpoint sent one in the last trace, or is new, `kernel_times` asks to read at once.
 
 What it cannot see: the TTL of a SYN-ACK or an RST, the quoted probe (a NAT's rewriting, the quoted
 TTL), duplicates, and a TCP answer that comes after an ICMP error for the same probe. It cannot
@@ -43,7 +44,6 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from exporter.model import Answer, Flow, Probe, ProbeError, Reply, ReplyKind
@@ -63,9 +63,17 @@ from exporter.probing.engines.sides import Sides, prove_by_loopback
 from exporter.probing.engines.waiting import NEVER, PATIENCE, Waiting, WaitingRoom
 
 #: Linux' default net.ipv4.ip_local_port_range.
-_FIRST_PORT, _PORTS = 32_768, 28_232
+_FIRST_PORT, PORTS = 32_768, 28_232
 #: More attempts at one TTL than a trace makes, so that no two of its probes want one port.
 _ATTEMPTS = 32
+
+#: Endpoints; beyond them every one counts as new.
+_MOST_REMEMBERED = 20_000
+#: Seconds for which a count of unseen errors holds: to ask costs 0.1 ms, many traces ask at the
+#: same time, and a trace ends half a second or more after its last probe.
+_COUNTING_PAUSE = 0.05
+
+_STREAM = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
 TCP_INFO_SIZE = 104  # the part of struct tcp_info that every kernel since 2.6 fills
 TCPI_RTT = struct.Struct("68xI")  # tcpi_rtt, in microseconds
@@ -105,12 +113,16 @@ class ConnectEngine:
     """See the module's text; opening it raises OSError where the kernel keeps no errors."""
 
     name = "connect"
-    #: An RST comes without a time.
-    kernel_times = False
 
     def __init__(self, dialects: Sequence[Dialect] = (IPV4, IPV6)) -> None:
         self._ways: dict[Flow, _Way] = {}
-        self._icmps_before = count_out_of_window_icmps()
+        #: Open flows that may get an RST, for all that is known; and those that got one.
+        self._unsure: set[Flow] = set()
+        self._reset: set[Flow] = set()
+        #: (address, port) whose last trace got none.
+        self._calm: set[tuple[str, int]] = set()
+        self._icmps = self._icmps_before = count_out_of_window_icmps()
+        self._counted_at = time.monotonic()
         self._room = WaitingRoom()
         self._sides: Sides[_Side] = Sides()
         try:
@@ -118,6 +130,11 @@ class ConnectEngine:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def kernel_times(self) -> bool:
+        """Whether no open flow is likely to get an RST, which alone comes without a time."""
+        return not self._unsure
 
     def filenos(self) -> tuple[int, ...]:
         """One descriptor for all probes and the alarm."""
@@ -131,6 +148,8 @@ class ConnectEngine:
         while flow in self._ways:
             flow = Flow(source, _random_port(), destination, port)
         self._ways[flow] = _Way(dialect, mute)
+        if (destination, port) not in self._calm:
+            self._unsure.add(flow)
         return flow
 
     def send(self, flow: Flow, ttl: int, attempt: int) -> Probe:
@@ -139,14 +158,14 @@ class ConnectEngine:
         dialect = way.dialect
         self._room.make_room()
         try:
-            one = socket.socket(dialect.address_family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            # The C type beneath socket.socket, whose additions take longer than the system call.
+            one = socket.SocketType(dialect.address_family, _STREAM)
         except OSError as error:
             raise ProbeError(failure_of(error)) from error
         try:
             set_options(one, dialect.options)
             one.setsockopt(*dialect.ttl, ttl)
-            with suppress(OSError):  # taken, so the kernel chooses
-                one.bind((flow.source, port_of(flow, ttl, attempt)))
+            _bind(one, flow, port_of(flow, ttl, attempt))
             probe = Probe(ttl, attempt, time.monotonic())
             _connect(one, flow)
             set_options(one, way.mute)
@@ -162,9 +181,14 @@ class ConnectEngine:
         for waiting, events in self._room.answered():
             dialect = self._ways[waiting.flow].dialect
             reply = _read(waiting, dialect, events)
-            if reply and reply.kind is ReplyKind.SYN_ACK:
+            if reply and reply.icmp:  # that is the end of it
+                self._room.leave(waiting)
+            else:
                 set_options(waiting.socket, dialect.unmute)
-            self._room.leave(waiting)
+                self._room.abort(waiting)
+            if reply and reply.kind is ReplyKind.RST:
+                self._unsure.add(waiting.flow)
+                self._reset.add(waiting.flow)
             # Later, and it may answer the SYN that the kernel sent by itself.
             if reply and reply.received_at < waiting.expires_at:
                 yield waiting.flow, Answer(waiting.probe, reply)
@@ -174,13 +198,19 @@ class ConnectEngine:
 
         Of all connections in this network namespace, over IPv4 and IPv6; 0 where it does not say.
         """
-        now = count_out_of_window_icmps()
-        return 0 if now is None or self._icmps_before is None else now - self._icmps_before
+        now = time.monotonic()
+        if now - self._counted_at > _COUNTING_PAUSE:
+            self._counted_at = now
+            self._icmps = count_out_of_window_icmps()
+        if self._icmps is None or self._icmps_before is None:
+            return 0
+        return self._icmps - self._icmps_before
 
     def release(self, flow: Flow) -> int:
         """Close a flow's sockets; duplicates cannot be seen."""
         self._room.release(flow)
         del self._ways[flow]
+        self._remember(flow)
         return 0
 
     def close(self) -> None:
@@ -189,6 +219,16 @@ class ConnectEngine:
             self.release(flow)
         self._room.close()
         self._sides.close()
+
+    def _remember(self, flow: Flow) -> None:
+        """Keep whether an endpoint sends RSTs, for the next flow to it."""
+        endpoint = flow.destination, flow.destination_port
+        if flow in self._reset:
+            self._calm.discard(endpoint)
+        elif len(self._calm) < _MOST_REMEMBERED:
+            self._calm.add(endpoint)
+        self._unsure.discard(flow)
+        self._reset.discard(flow)
 
     def _prove(self, side: _Side) -> None:
         """Raise OSError unless a closed port of this host shows as one, over TCP and over UDP.
@@ -223,7 +263,14 @@ def _route_to(dialect: Dialect, destination: str, port: int) -> tuple[str, tuple
         return source, dialect.mute if mutes else ()
 
 
-def _connect(one: socket.socket, flow: Flow) -> None:
+def _bind(one: socket.SocketType, flow: Flow, port: int) -> None:
+    try:
+        one.bind((flow.source, port))
+    except OSError:  # taken, so the kernel chooses
+        return
+
+
+def _connect(one: socket.SocketType, flow: Flow) -> None:
     number = one.connect_ex((flow.destination, flow.destination_port))
     if number not in (0, errno.EINPROGRESS):
         raise OSError(number, os.strerror(number))
@@ -231,11 +278,11 @@ def _connect(one: socket.socket, flow: Flow) -> None:
 
 def port_of(flow: Flow, ttl: int, attempt: int) -> int:
     """The source port that a probe asks for."""
-    return _FIRST_PORT + (flow.source_port + ttl * _ATTEMPTS + attempt) % _PORTS
+    return _FIRST_PORT + (flow.source_port + ttl * _ATTEMPTS + attempt) % PORTS
 
 
 def _random_port() -> int:
-    return _FIRST_PORT + secrets.randbelow(_PORTS)
+    return _FIRST_PORT + secrets.randbelow(PORTS)
 
 
 # -- receiving -------------------------------------------------------------------------

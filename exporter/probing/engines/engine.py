@@ -15,8 +15,11 @@ class Engine(Protocol):
     """
 
     name: str
-    #: Whether all arrival times are the kernel's, so that reading late does no harm.
-    kernel_times: bool
+
+    @property
+    def kernel_times(self) -> bool:
+        """Whether what arrives now bears the kernel's time, so that reading late does no harm."""
+        ...
 
     def filenos(self) -> tuple[int, ...]:
         """The descriptors that become readable when `receive` has something to give."""

@@ -34,12 +34,6 @@ _QUOTE_SIZE = 1024
 
 Option = tuple[int, int, int | bytes]
 
-_COMMON_OPTIONS: tuple[Option, ...] = (
-    STAMPING,
-    (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0)),
-)
-
-
 #: A type 4 routing header (RFC 8754) that leads to ::1 first: next header, length, type, segments
 #: left, last entry, flags and tag, and the segments, of which the kernel fills in the last.
 #: Loopback drops what has one (net.ipv6.conf.lo.seg6_enabled is 0 unless somebody wants it).
@@ -57,7 +51,7 @@ class Dialect:
     loopback: str
     #: (level, option) of the TTL of what a socket sends.
     ttl: tuple[int, int]
-    #: What has the kernel keep ICMP errors, their TTLs and their times, and end without a FIN.
+    #: What has the kernel keep ICMP errors, their TTLs and their times.
     options: tuple[Option, ...]
     #: (level, type) of the ancillary data that hold them.
     error: tuple[int, int]
@@ -84,7 +78,7 @@ IPV4 = Dialect(
     options=(
         (socket.IPPROTO_IP, IP_RECVERR, 1),
         (socket.IPPROTO_IP, IP_RECVTTL, 1),
-        *_COMMON_OPTIONS,
+        STAMPING,
     ),
     error=(socket.IPPROTO_IP, IP_RECVERR),
     reply_ttl=(socket.IPPROTO_IP, socket.IP_TTL),
@@ -113,7 +107,7 @@ IPV6 = Dialect(
         (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1),
         # The kernel's flow label is another one for each socket; routers choose paths by it.
         (socket.IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0),
-        *_COMMON_OPTIONS,
+        STAMPING,
     ),
     error=(socket.IPPROTO_IPV6, IPV6_RECVERR),
     reply_ttl=(socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT),
@@ -127,7 +121,7 @@ IPV6 = Dialect(
 )
 
 
-def set_options(one: socket.socket, options: Sequence[Option]) -> None:
+def set_options(one: socket.SocketType, options: Sequence[Option]) -> None:
     """Set each of the options on a socket."""
     for option in options:
         one.setsockopt(*option)
@@ -140,7 +134,7 @@ def datagram_socket(dialect: Dialect) -> socket.socket:
     return one
 
 
-def take_error(one: socket.socket, dialect: Dialect, probe: Probe) -> Reply | None:
+def take_error(one: socket.SocketType, dialect: Dialect, probe: Probe) -> Reply | None:
     """The oldest entry of a socket's error queue, see `icmp_reply`.
 
     Raises BlockingIOError where the queue is empty.

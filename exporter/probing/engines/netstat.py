@@ -10,10 +10,9 @@ NETSTAT = Path("/proc/net/netstat")
 def count_out_of_window_icmps() -> int | None:
     """TcpExt's OutOfWindowIcmps of this network namespace, None where it is not told."""
     try:
-        lines = NETSTAT.read_text().splitlines()
-    except OSError:
+        lines = NETSTAT.read_bytes().splitlines()
+        # A line of names, and below it a line of values.
+        names, values = (line.split() for line in lines if line.startswith(b"TcpExt:"))
+        return int(values[names.index(b"OutOfWindowIcmps")])
+    except (OSError, ValueError, IndexError):
         return None
-    # A line of names, and below it a line of values.
-    fields = [line.split() for line in lines if line.startswith("TcpExt:")]
-    count = dict(zip(*fields, strict=True)).get("OutOfWindowIcmps") if len(fields) == 2 else None
-    return None if count is None else int(count)

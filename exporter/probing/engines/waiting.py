@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from exporter.model import Failure, FailureReason, Flow, Probe, ProbeError
 from exporter.probing.engines.alarm import Alarm
 
-#: With the exporter's other descriptors (pages, log, plain connects) fewer than 512.
-MOST_SOCKETS = 480
+#: With the exporter's other descriptors (pages, plain connects) at most 512; and enough for the
+#: default rate where nobody answers: 50 probes at once, and 200 a second for as long as PATIENCE.
+MOST_SOCKETS = 256
 #: What a probe may wait at least, in seconds: the kernel repeats a SYN after 1 s (RFC 6298, 2.1),
 #: and a busy loop may hear the alarm a little late.
 PATIENCE = 0.95
@@ -27,11 +29,14 @@ NEVER = float("inf")
 _BATCH = 256
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Waiting:
+#: (level, option, value) that ends a connection with an RST instead of a FIN and TIME_WAIT.
+_ABORTING = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+
+
+class Waiting(NamedTuple):
     """A probe whose answer has not been read; `expires_at` is when its socket has to go."""
 
-    socket: socket.socket
+    socket: socket.SocketType
     flow: Flow
     probe: Probe
     expires_at: float
@@ -57,12 +62,12 @@ class WaitingRoom:
         """Have the oldest one leave if it must, or raise `ProbeError` if it may still wait."""
         if len(self._waiting) < MOST_SOCKETS:
             return
-        fileno, oldest = next(iter(self._waiting.items()))
+        oldest = next(iter(self._waiting.values()))
         if time.monotonic() - oldest.probe.sent_at < PATIENCE:
             raise ProbeError(
                 Failure(FailureReason.INTERNAL, f"{MOST_SOCKETS} probes are on their way already")
             )
-        self._close(fileno)
+        self.abort(oldest)
 
     def enter(self, waiting: Waiting) -> None:
         """Wait with this one, too."""
@@ -89,13 +94,22 @@ class WaitingRoom:
             self._expire()
 
     def leave(self, waiting: Waiting) -> None:
-        """Wait with this one no more."""
-        self._close(waiting.socket.fileno())
+        """Wait no more with this one, which is not connected."""
+        fileno = waiting.socket.fileno()
+        del self._waiting[fileno]
+        self._expiring.pop(fileno, None)
+        self._of_flow[waiting.flow].discard(fileno)
+        waiting.socket.close()  # epoll forgets it by that
+
+    def abort(self, waiting: Waiting) -> None:
+        """Wait no more with this one, which may be connected."""
+        waiting.socket.setsockopt(*_ABORTING)
+        self.leave(waiting)
 
     def release(self, flow: Flow) -> None:
         """Have all of a flow leave."""
         for fileno in tuple(self._of_flow.get(flow, ())):
-            self._close(fileno)
+            self.abort(self._waiting[fileno])
         self._of_flow.pop(flow, None)
 
     def close(self) -> None:
@@ -103,19 +117,12 @@ class WaitingRoom:
         self._epoll.close()
         self._alarm.close()
 
-    def _close(self, fileno: int) -> None:
-        """Close the socket of a probe; epoll forgets it by that."""
-        waiting = self._waiting.pop(fileno)
-        self._expiring.pop(fileno, None)
-        self._of_flow[waiting.flow].discard(fileno)
-        waiting.socket.close()
-
     def _expire(self) -> None:
         """Close what would repeat itself, and set the alarm for the next one."""
         now = time.monotonic()
-        for fileno, waiting in tuple(self._expiring.items()):
+        for waiting in tuple(self._expiring.values()):
             if waiting.expires_at > now:
                 break
-            self._close(fileno)
+            self.abort(waiting)
         following = next(iter(self._expiring.values()), None)
         self._alarm.set(following.expires_at if following else 0)
