@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 #: The longest exchange, see the module's text.
 EXCHANGE_SECONDS = 20.0
-MAX_CONNECTIONS = 512
+MAX_CONNECTIONS = 128
 #: So many answers may wait for their reader at once; an answer is about a megabyte.
 MAX_UNREAD_ANSWERS = 16
 MAX_HEADER_BYTES = 16 * 1024

@@ -38,6 +38,7 @@ class Exporter:
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
+        self.port = port
         self.address = f"http://127.0.0.1:{port}"
         self.log: list[str] = []
 
