@@ -99,7 +99,8 @@ check: install ## format, lint and types, without running anything
 
 .PHONY: test
 test: system check ## every check, then every test
-	@$(BIN)/python -m pytest --durations=10
+	@$(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --durations=10 -m alone
 
 .PHONY: bench
 bench: install ## measure, with tcptraceroute, traceroute and mtr beside

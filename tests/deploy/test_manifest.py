@@ -203,15 +203,6 @@ def test_the_documented_page_line_is_the_real_one() -> None:
     assert re.findall(r"`(.*?)`", quoted) == list(routing_headers(source))
 
 
-def test_documented_pushes_name_a_manifest() -> None:
-    """Each cf push of the page gives the manifest's variables."""
-    for push in re.findall(r"^cf push .*", DOCUMENT, re.MULTILINE):
-        name = re.search(r"-f (\S+)", push)
-        assert set(re.findall(r"--var (\w+)=", push)) == variables(
-            name[1] if name else MANIFESTS[0]
-        )
-
-
 # -- from the source, by the buildpack ---------------------------------------------------
 
 

@@ -32,6 +32,8 @@ from typing import Any, Self
 from tests.lab.inside import SYSTEM_PATH
 from tests.scenarios import NUMBERINGS, Numbering, Rule, Scenario
 
+#: As it was at the start: labs are made by threads, while pytest changes the environment.
+ENVIRONMENT = dict(os.environ)
 INSIDE = Path(__file__).with_name("inside.py")
 TOOLS = {"unshare": "util-linux", "mount": "mount", "ip": "iproute2", "nft": "nftables"}
 
@@ -261,7 +263,7 @@ class Lab:
         if listener is None:
             return subprocess.Popen(self._entering(argv), **options)
         options["pass_fds"] = (*options.get("pass_fds", ()), listener.fileno())
-        options["env"] = {**(options.get("env") or os.environ), "LISTEN_FDS": "1"}
+        options["env"] = {**(options.get("env") or ENVIRONMENT), "LISTEN_FDS": "1"}
         options["env"].pop("LISTEN_PID", None)
         return subprocess.Popen(self._entering(argv, listener.fileno()), **options)
 
@@ -300,7 +302,7 @@ def command_pid(process: subprocess.Popen[Any]) -> int:
 
 
 def _hold() -> subprocess.Popen[str]:
-    path = f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PATH}"
+    path = f"{ENVIRONMENT.get('PATH', os.defpath)}:{SYSTEM_PATH}"
     for tool, package in TOOLS.items():
         if shutil.which(tool, path=path) is None:
             raise LabError(f"the lab needs {tool} (Debian package {package})")
@@ -314,7 +316,7 @@ def _hold() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PATH": path},
+        env={**ENVIRONMENT, "PATH": path},
         start_new_session=True,  # a Ctrl-C at the terminal is not for the lab
     )
 

@@ -36,6 +36,8 @@ from tests.lab.lab import Lab
 from tests.scenarios import FAMILIES
 from tests.simulated.network import ICMP_OF_ACTION
 
+pytestmark = pytest.mark.alone
+
 #: Longer than the kernel waits before it repeats a SYN.
 REPEATED = 1.4
 

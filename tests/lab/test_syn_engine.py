@@ -12,6 +12,8 @@ from tests.lab.engines import RemoteEngine
 from tests.lab.lab import Lab, at
 from tests.scenarios import FAMILIES
 
+pytestmark = pytest.mark.alone
+
 WRAP = 1 << 32
 
 

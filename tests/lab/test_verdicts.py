@@ -30,6 +30,8 @@ from tests.lab.exporting import COMMAND, ROOT
 from tests.lab.lab import Lab, LabError
 from tests.scenarios import FAMILIES, Expectation, Scenario
 
+pytestmark = pytest.mark.alone
+
 CASES = {
     f"{scenario.name}-{expectation.port}": (scenario, expectation)
     for scenario in scenarios.load_all()
