@@ -6,9 +6,11 @@ import argparse
 import asyncio
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TypeVar
+from types import FrameType
+from typing import NoReturn, TypeVar
 
 from exporter import __version__, privileges
 from exporter.config import load, usage_text
@@ -144,6 +146,8 @@ def _open_engine(settings: Settings) -> tuple[Engine | None, EngineStatus]:
 
 
 def _serve(_options: argparse.Namespace) -> int:
+    # Until the service has its own: the first process of a container has no default for it.
+    signal.signal(signal.SIGTERM, _leave)
     # Only here: `trace` and `check` do without the web server's 30 MB.
     from exporter.publish import log
     from exporter.publish.sockets import inherited_sockets, listen
@@ -165,6 +169,10 @@ def _serve(_options: argparse.Namespace) -> int:
 
     asyncio.run(_with_probing(settings, engine, status, run))
     return 0
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
 
 
 # -- trace -----------------------------------------------------------------------------

@@ -9,10 +9,13 @@ Prints Markdown; docs/performance.md says what it means and holds the last table
 from __future__ import annotations
 
 import argparse
+import compileall
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import exporter
 from tests.bench import blocked, cpu, open_path, serving
 from tests.bench.report import Part, machine
 from tests.bench.tools import MissingToolError
@@ -66,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(names: Sequence[str]) -> None:
+    # As where it is installed: no start has to compile.
+    compileall.compile_dir(Path(exporter.__file__).parent, quiet=1)
     print(f"`python -m tests.bench {' '.join(names)}`: {machine()}\n")
     for name in names:
         print(f"{name}: takes about {MEASUREMENTS[name].takes}", file=sys.stderr, flush=True)
