@@ -192,7 +192,8 @@ def _refused(trace: Trace, answer: Answer, zones: ZoneMap, source: Source) -> Ve
             confidence=Confidence.LOW,
         )
     fact = f"{icmp} from {reply.address}, first for the probe with TTL {answer.probe.ttl}"
-    if is_security_group(trace, reply, source):
+    # Only where it is placed inside: sentence and gauge must not disagree.
+    if location is Location.PLATFORM and is_security_group(trace, reply, source):
         reason, facts = security_group_sentence(trace, source), security_group_facts(source)
     else:
         verb = "rejects the traffic" if state is State.REJECTED else "cannot deliver the traffic"

@@ -103,6 +103,7 @@ def test_a_security_group_is_named_with_what_to_look_for(
         (to(GATEWAY), HERE),
         (to("10.0.4.7"), HERE),
         (to("10.255.9.9"), HERE),
+        (blocked(expired(answered=0), *silence(2, 4), rejecting(5, away=4)), HERE),
     ],
     ids=[
         "nobody says where this is",
@@ -115,6 +116,7 @@ def test_a_security_group_is_named_with_what_to_look_for(
         "the gateway itself",
         "the cell itself",
         "another container",
+        "four hops away",
     ],
 )
 def test_a_security_group_is_not_named_where_the_signature_does_not_fit(
