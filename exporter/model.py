@@ -21,6 +21,8 @@ from typing import NamedTuple
 FULL_TTL = 64
 #: So many addresses of a name are traced in one cycle.
 MAX_ADDRESSES = 8
+#: Addresses that nobody has (TEST-NET-2, RFC 5737; RFC 3849): whoever answers for them is a proxy.
+CANARIES = ("198.51.100.1", "2001:db8::1")
 
 
 # -- what is asked ---------------------------------------------------------------------
@@ -34,6 +36,21 @@ class Plan:
     attempts: int = 3
     #: The longest wait for the answer to one SYN, in seconds.
     timeout: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """Which controls are made beside the traces of one target."""
+
+    #: Other ports of the destination, asked in this order.
+    ports: tuple[int, ...] = (443, 80)
+    #: Whether the destination is asked for an ICMP echo.
+    echo: bool = True
+    #: Whether the same port of `CANARY` is asked.
+    canary: bool = True
+    #: Flows of every cycle, and of one in which something fails.
+    flows: int = 1
+    failing_flows: int = 4
 
 
 class Family(StrEnum):
@@ -66,6 +83,7 @@ class Target:
     family: Family = Family.AUTO
     #: Whether each cycle traces every address of the host, at most `MAX_ADDRESSES`.
     all_addresses: bool = False
+    controls: Controls = field(default_factory=Controls)
 
 
 def joined(host: str, port: str | int) -> str:
@@ -106,10 +124,14 @@ class ReplyKind(StrEnum):
     RST = "rst"
     #: An ACK without SYN: RFC 5961 section 4's challenge for an earlier SYN of the flow.
     ACK = "ack"
+    #: ICMP's echo reply, to a control that asks for one.
+    ECHO_REPLY = "echo-reply"
 
 
 #: The kinds that a TCP end point sends, as opposed to a router on the way.
 TCP_KINDS = frozenset({ReplyKind.SYN_ACK, ReplyKind.RST, ReplyKind.ACK})
+#: The kinds that come in the name of the destination itself.
+END_KINDS = TCP_KINDS | {ReplyKind.ECHO_REPLY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +267,9 @@ class Trace:
 
     @property
     def distance(self) -> int | None:
-        """The lowest TTL whose probe the destination itself answered over TCP."""
+        """The lowest TTL whose probe was answered in the name of the destination."""
         return next(
-            (h.ttl for h in self.hops if any(a.reply.kind in TCP_KINDS for a in h.answers)), None
+            (h.ttl for h in self.hops if any(a.reply.kind in END_KINDS for a in h.answers)), None
         )
 
     @property
@@ -266,6 +288,41 @@ class Trace:
         """Every answer, the confirmation's included."""
         hops = self.hops if self.confirmation is None else (*self.hops, self.confirmation)
         return tuple(answer for hop in hops for answer in hop.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class Sounding:
+    """How a control is measured, with few probes and in little time.
+
+    Up to `attempts` probes with `FULL_TTL`, until one is answered. If the answer comes in the
+    name of the destination, one probe for each TTL from `first` to `last` follows, up to the
+    lowest one that the destination answers; `first` 0 leaves that out.
+    """
+
+    first: int = 0
+    last: int = 30
+    attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    """What was measured beside a trace, in the same cycle; each is a trace like any other.
+
+    A sounding's trace has every hop from TTL 1 on, those with `sent` 0 were not probed; what
+    answered its full TTL is its `confirmation`.
+    """
+
+    #: The same endpoint from other source ports.
+    flows: tuple[Trace, ...] = ()
+    #: Other ports of the same destination.
+    ports: tuple[Trace, ...] = ()
+    #: ICMP echo requests to the destination; the flow's ports are 0, its engine is "echo".
+    echo: Trace | None = None
+    #: The same port of an address of `CANARIES`.
+    canary: Trace | None = None
+    #: Traces of other targets that were open when last seen, and that share this trace's first
+    #: hops: nothing was sent for them.
+    elsewhere: tuple[Trace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +382,21 @@ BLOCKED_STATES = frozenset(
 REACHED_STATES = frozenset({State.OPEN, State.CLOSED})
 
 
+class Condition(StrEnum):
+    """How the device at a hop answers the probes that expire there."""
+
+    ANSWERS = "answers"
+    #: Some probes lack an answer although those for farther hops have theirs: it forwards well
+    #: and limits its own ICMP messages.
+    RATE_LIMITED = "rate-limited"
+    #: Some probes lack an answer, and so do as many behind it.
+    LOSSY = "lossy"
+    #: None was answered, not even attempts more than 1.1 s apart.
+    SILENT = "silent"
+    #: None was answered, and too few were sent to call it silent.
+    UNANSWERED = "unanswered"
+
+
 class Location(StrEnum):
     """On which side of the platform's edge the blocking device stands."""
 
@@ -365,6 +437,9 @@ class Verdict:
     blocked_by: str | None = None
     location: Location = Location.NONE
     evidence: tuple[str, ...] = ()
+    #: How many flows to the endpoint were tried, and how many of them are blocked.
+    flows: int = 0
+    flows_blocked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +462,9 @@ class Observation:
     handshake: Handshake | None = None
     failure: Failure | None = None
     zones: Mapping[str, Zone] = field(default_factory=dict)
+    controlled: Controlled = field(default_factory=Controlled)
+    #: TTL -> how its hop behaved, for each hop of the trace.
+    conditions: Mapping[int, Condition] = field(default_factory=dict)
     each: tuple[Observation, ...] = ()
 
     @property

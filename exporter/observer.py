@@ -33,6 +33,7 @@ from exporter.model import (
     Observation,
     Plan,
     ProbeError,
+    Sounding,
     Source,
     Surroundings,
     Target,
@@ -64,6 +65,15 @@ class Probing:
     trace: Callable[[str, int, Plan, int], Awaitable[Trace]]
     #: (address, port) -> the application's view; None switches it off.
     connect: Callable[[str, int], Awaitable[Handshake]] | None
+    #: (address, port, sounding, preferred source port) -> trace; raises `ProbeError`. None where
+    #: no engine is.
+    sound: Callable[[str, int, Sounding, int], Awaitable[Trace]] | None = None
+    #: (address, sounding) -> trace of ICMP echo requests; raises `ProbeError`. None where the host
+    #: does not permit them.
+    echo: Callable[[str, Sounding], Awaitable[Trace]] | None = None
+    #: (address, port, TTL that is expected) -> the IP TTL with which TCP answers of that endpoint
+    #: arrive, None when it cannot be told; the verb itself is None where replies bear theirs.
+    reply_ttl: Callable[[str, int, int], Awaitable[int | None]] | None = None
     #: ICMP errors that the kernel has kept from the engine since the start; int() is 0.
     unseen_errors: Callable[[], int] = int
 

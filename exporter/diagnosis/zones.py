@@ -56,6 +56,19 @@ class ZoneMap:
             hops[reply.address] = min(hop, hops.get(reply.address, hop))
         return {address: self.zone(address, hop) for address, hop in sorted(hops.items())}
 
+    def last_platform_hop(self, trace: Trace) -> int:
+        """The farthest hop from which somebody inside said time-exceeded, 0 for none."""
+        return max(
+            (
+                hop.ttl
+                for hop in trace.hops
+                for answer in hop.answers
+                if answer.reply.kind is ReplyKind.TIME_EXCEEDED
+                and self.zone(answer.reply.address, hop.ttl) is Zone.PLATFORM
+            ),
+            default=0,
+        )
+
     def _zone(self, text: str, hop: int = 1) -> Zone:
         """The zone of an address that answers at a hop, or not before it."""
         address = ip_address(text)

@@ -1,0 +1,120 @@
+"""A device said by an ICMP error that the traffic goes no further."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from exporter.diagnosis.case import Case
+from exporter.diagnosis.failed import failed
+from exporter.diagnosis.icmp import meaning_of, protocol_of
+from exporter.diagnosis.placing import Device, locate
+from exporter.diagnosis.silk import (
+    is_security_group,
+    security_group_facts,
+    security_group_sentence,
+)
+from exporter.diagnosis.words import WHERE, destination_of, range_text
+from exporter.model import (
+    Answer,
+    Confidence,
+    Failure,
+    FailureReason,
+    Location,
+    Reply,
+    State,
+    Trace,
+    Verdict,
+    Zone,
+)
+
+
+def refused(case: Case, answer: Answer) -> Verdict:
+    """The verdict on a trace that this ICMP error answers, and nobody over TCP."""
+    trace, source = case.trace, case.source
+    reply = answer.reply
+    state, icmp = meaning_of(reply)
+    if reply.address == trace.flow.source and state is State.REJECTED:
+        refusal = f"this host's own firewall or policy refuses to send ({icmp})"
+        return failed(Failure(FailureReason.PERMISSION, refusal), trace)
+    if reply.address == trace.flow.source:
+        return _own_neighbour(trace, icmp)
+    device = locate(trace, answer)
+    location = _location_of_address(reply.address, device, case)
+    if state is State.INCONCLUSIVE:
+        return Verdict(
+            state=state,
+            last_reachable_hop=device.hop or trace.last_answering_ttl,
+            reason=f"{reply.address} answers with {icmp}, which says nothing about a block.",
+            confidence=Confidence.LOW,
+        )
+    fact = f"{icmp} from {reply.address}, first for the probe with TTL {answer.probe.ttl}"
+    # Only where it is placed inside: sentence and gauge must not disagree.
+    if location is Location.PLATFORM and is_security_group(trace, reply, source):
+        reason, facts = security_group_sentence(trace, source), security_group_facts(source)
+    else:
+        verb = "rejects the traffic" if state is State.REJECTED else "cannot deliver the traffic"
+        reason, facts = (
+            (
+                f"{_who(trace, device, reply)}, {verb} to {destination_of(trace)} with {icmp}: "
+                f"{WHERE[location]}."
+            ),
+            (),
+        )
+    return Verdict(
+        state=state,
+        last_reachable_hop=device.hop or device.suspects[0],
+        reason=reason,
+        confidence=_confidence_in_refusal(device, reply),
+        blocked_at_hop=device.hop or device.first_seen,
+        suspect_hops=device.suspects,
+        blocked_by=reply.address,
+        location=location,
+        evidence=(fact, *facts),
+    )
+
+
+def _who(trace: Trace, device: Device, reply: Reply) -> str:
+    """The sender of an ICMP error and its place."""
+    who = "A device"
+    if reply.address == trace.flow.destination:
+        who = "The destination itself"
+    elif device.hop == 1 and ip_address(reply.address).is_link_local:
+        who = "This host's link-local gateway"
+    place = f"hop {device.hop}" if device.hop else range_text(device.suspects)
+    return f"{who}, {reply.address} at {place}"
+
+
+def _confidence_in_refusal(device: Device, reply: Reply) -> Confidence:
+    # With its sequence number rewritten, a quote proves less: somebody off the path could guess
+    # the rest.
+    if device.hop is None or "sequence number" in reply.rewritten:
+        return Confidence.MEDIUM
+    return Confidence.HIGH
+
+
+def _location_of_address(address: str, device: Device, case: Case) -> Location:
+    """The side of the edge from which somebody rejected."""
+    trace, zones = case.trace, case.zones
+    if address == trace.flow.destination and device.hop != device.first_seen:
+        return Location.UNKNOWN  # somebody nearer may speak in the destination's name
+    zone = zones.zone(address, device.suspects[0])
+    if zone is Zone.PLATFORM:
+        return Location.PLATFORM
+    if zone is Zone.EXTERNAL and zones.last_platform_hop(trace) <= device.suspects[0]:
+        return Location.EXTERNAL
+    return Location.UNKNOWN
+
+
+def _own_neighbour(trace: Trace, icmp: str) -> Verdict:
+    neighbours = protocol_of(trace.flow.destination).neighbours
+    return Verdict(
+        state=State.UNREACHABLE,
+        last_reachable_hop=0,
+        reason=f"This host itself reports {icmp} for {destination_of(trace)}: its next hop, or a "
+        f"destination on its own network, does not answer to {neighbours}.",
+        confidence=Confidence.MEDIUM,
+        blocked_at_hop=1,
+        suspect_hops=(1, 1),
+        location=Location.UNKNOWN,
+        evidence=(f"{icmp} from this host's own address {trace.flow.source}",),
+    )
