@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.model import Answer, Flow, Plan, ProbeError, StopReason, Trace
+from exporter.model import Answer, Flow, Plan, ProbeError, Sounding, StopReason, Trace
 from exporter.probing.engines import Engine
+from exporter.probing.sounder import Sounder
 from exporter.probing.tracer import Tracer
 
 #: So many probes may go at once before the rate holds: a dozen traces' windows.
@@ -50,7 +51,7 @@ class TokenBucket:
 class _Run:
     """A trace on its way, and what it owes to whom."""
 
-    tracer: Tracer
+    tracer: Tracer | Sounder
     flow: Flow
     wall_clock: float
     started_at: float
@@ -92,7 +93,7 @@ class Driver:
         self,
         destination: str,
         port: int,
-        plan: Plan,
+        plan: Plan | Sounding,
         now: float,
         done: Callable[[Trace], None],
         *,
@@ -100,13 +101,13 @@ class Driver:
         preferred_port: int = 0,
         failed: Callable[[Exception], None] | None = None,
     ) -> Flow:
-        """Begin a trace; `done` gets it when it is complete. Raises `ProbeError`.
+        """Begin a trace or a sounding; `done` gets it when it is complete. Raises `ProbeError`.
 
         A fault in this one trace goes to `failed` and never to the others' caller.
         """
         flow = self.engine.open(destination, port, preferred_port)
         self._runs[flow] = _Run(
-            Tracer(plan, now),
+            Sounder(plan, now) if isinstance(plan, Sounding) else Tracer(plan, now),
             flow,
             wall_clock,
             now,
@@ -211,9 +212,9 @@ class Prober:
         self._listening = False
 
     async def trace(
-        self, destination: str, port: int, plan: Plan, preferred_port: int = 0
+        self, destination: str, port: int, plan: Plan | Sounding, preferred_port: int = 0
     ) -> Trace:
-        """One complete trace. Raises `ProbeError` when it cannot begin."""
+        """One complete trace or sounding. Raises `ProbeError` when it cannot begin."""
         result: asyncio.Future[Trace] = self._loop.create_future()
 
         def done(trace: Trace) -> None:

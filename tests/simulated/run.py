@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exporter.model import Flow, Plan, Trace
+from exporter.model import Flow, Plan, Sounding, Trace
 from exporter.probing.driver import Driver
 from tests.scenarios import Scenario
 from tests.simulated.network import CALM, Conditions, SimulatedNetwork
@@ -56,7 +56,7 @@ def run(driver: Driver, network: SimulatedNetwork) -> None:
 def trace_over(
     network: SimulatedNetwork,
     endpoints: Iterable[tuple[str, int]],
-    plan: Plan = DEFAULTS,
+    plan: Plan | Sounding = DEFAULTS,
     pace: Pace = ORDINARY,
 ) -> tuple[Trace, ...]:
     """Trace several (destination, port) at once over one network, in the order given.
@@ -76,6 +76,16 @@ def trace_over(
     ]
     run(driver, network)
     return tuple(traces[flow] for flow in flows)
+
+
+def sound_over(
+    network: SimulatedNetwork,
+    endpoints: Iterable[tuple[str, int]],
+    sounding: Sounding,
+    pace: Pace = ORDINARY,
+) -> tuple[Trace, ...]:
+    """Sound several (destination, port) at once over a network, as the controls of a trace do."""
+    return trace_over(network, endpoints, sounding, pace)
 
 
 def trace_many(
