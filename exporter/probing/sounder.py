@@ -2,7 +2,8 @@
 
 1. Up to `Sounding.attempts` probes with the TTL of an ordinary packet go out, SPACING apart, until
    one is answered.
-2. An answer in the name of the destination begins the sweep, if one is wanted: the TTLs from
+2. An answer in the name of the destination begins the sweep, if one is wanted, and without any
+   such attempts it begins at once: the TTLs from
    `first` on, at most WINDOW past the farthest that was answered. When nothing comes for as long
    as `patience` says, the window moves on without an answer, up to `last`.
 3. The path ends at the lowest TTL that anything but time-exceeded answered. Each TTL up to there
@@ -50,7 +51,7 @@ class Sounder:
         self.failure: Failure | None = None
         self._deadline = started_at + LIMIT
         #: (due, ttl) of what is to be sent.
-        self._queue: list[tuple[float, int]] = [(started_at, FULL_TTL)]
+        self._queue: list[tuple[float, int]] = []
         self._sent: dict[int, list[Probe]] = {}
         self._answers: dict[Probe, Answer] = {}
         #: The farthest TTL of the sweep that is queued or sent; None before the sweep.
@@ -59,6 +60,10 @@ class Sounder:
         self._end: int | None = None
         self._longest_rtt = 0.0
         self._progress_at = started_at
+        if sounding.attempts:
+            self._queue.append((started_at, FULL_TTL))
+        else:
+            self._sweep(started_at)
 
     # -- what the caller does ----------------------------------------------------------
 
@@ -105,8 +110,7 @@ class Sounder:
             self._longest_rtt = max(self._longest_rtt, answer.rtt)
         if probe.ttl == FULL_TTL:
             if reply.kind in END_KINDS and self.sounding.first and self._opened is None:
-                self._opened = self.sounding.first - 1
-                self._open_window(self._opened + WINDOW, reply.received_at)
+                self._sweep(reply.received_at)
             return
         self._progress_at = max(self._progress_at, reply.received_at)
         if reply.kind is ReplyKind.TIME_EXCEEDED:
@@ -135,8 +139,8 @@ class Sounder:
         return tuple(self._hop(ttl) for ttl in range(1, min(last, self._end or last) + 1))
 
     def confirmation(self) -> Hop | None:
-        """The probes of rule 1 as a hop."""
-        return self._hop(FULL_TTL)
+        """The probes of rule 1 as a hop, None when there were none."""
+        return self._hop(FULL_TTL) if FULL_TTL in self._sent else None
 
     # -- the rules ---------------------------------------------------------------------
 
@@ -155,6 +159,10 @@ class Sounder:
 
     def _patience(self, floor: float) -> float:
         return max(floor, 3 * self._longest_rtt)
+
+    def _sweep(self, now: float) -> None:
+        self._opened = self.sounding.first - 1
+        self._open_window(self._opened + WINDOW, now)
 
     def _open_window(self, until: int, now: float) -> None:
         if self._opened is None or self._end is not None:

@@ -161,10 +161,12 @@ def test_a_count_that_is_not_told_is_unknown(
     assert netstat.count_out_of_window_icmps() is None
     monkeypatch.setattr(netstat, "NETSTAT", tmp_path / "missing")
     assert netstat.count_out_of_window_icmps() is None
+    assert netstat.count_ttl_drops() is None
 
 
 def test_the_count_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels differ in how many counters they have and in what order."""
-    (tmp_path / "netstat").write_text("TcpExt: A OutOfWindowIcmps B\nTcpExt: 1 42 3\nIpExt: A\n")
+    text = "TcpExt: A OutOfWindowIcmps TCPMinTTLDrop\nTcpExt: 1 42 3\nIpExt: A\n"
+    (tmp_path / "netstat").write_text(text)
     monkeypatch.setattr(netstat, "NETSTAT", tmp_path / "netstat")
-    assert netstat.count_out_of_window_icmps() == 42
+    assert (netstat.count_out_of_window_icmps(), netstat.count_ttl_drops()) == (42, 3)

@@ -143,7 +143,7 @@ class ConnectEngine:
     def open(self, destination: str, port: int, preferred_port: int = 0) -> Flow:
         """Find the address that the kernel would send from, and where to count ports from."""
         dialect = self._sides.toward(destination).dialect
-        source, mute = _route_to(dialect, destination, port)
+        source, mute = route_to(dialect, destination, port)
         flow = Flow(source, preferred_port or _random_port(), destination, port)
         while flow in self._ways:
             flow = Flow(source, _random_port(), destination, port)
@@ -167,7 +167,7 @@ class ConnectEngine:
             one.setsockopt(*dialect.ttl, ttl)
             _bind(one, flow, port_of(flow, ttl, attempt))
             probe = Probe(ttl, attempt, time.monotonic())
-            _connect(one, flow)
+            connect_to(one, flow)
             set_options(one, way.mute)
         except OSError as error:
             one.close()
@@ -180,7 +180,7 @@ class ConnectEngine:
         """Read the sockets that were answered, and close them and those that expire."""
         for waiting, events in self._room.answered():
             dialect = self._ways[waiting.flow].dialect
-            reply = _read(waiting, dialect, events)
+            reply = read_reply(waiting, dialect, events)
             if reply and reply.icmp:  # that is the end of it
                 self._room.leave(waiting)
             else:
@@ -247,7 +247,7 @@ class ConnectEngine:
 # -- sending ---------------------------------------------------------------------------
 
 
-def _route_to(dialect: Dialect, destination: str, port: int) -> tuple[str, tuple[Option, ...]]:
+def route_to(dialect: Dialect, destination: str, port: int) -> tuple[str, tuple[Option, ...]]:
     """The source address toward a destination, and what mutes a socket that has sent there."""
     with socket.socket(dialect.address_family, socket.SOCK_DGRAM) as scout:
         try:
@@ -270,7 +270,8 @@ def _bind(one: socket.SocketType, flow: Flow, port: int) -> None:
         return
 
 
-def _connect(one: socket.SocketType, flow: Flow) -> None:
+def connect_to(one: socket.SocketType, flow: Flow) -> None:
+    """Send a socket's SYN. Raises OSError."""
     number = one.connect_ex((flow.destination, flow.destination_port))
     if number not in (0, errno.EINPROGRESS):
         raise OSError(number, os.strerror(number))
@@ -288,7 +289,7 @@ def _random_port() -> int:
 # -- receiving -------------------------------------------------------------------------
 
 
-def _read(waiting: Waiting, dialect: Dialect, events: int) -> Reply | None:
+def read_reply(waiting: Waiting, dialect: Dialect, events: int) -> Reply | None:
     """What came for a probe; None for an error that says nothing about the path."""
     try:
         return take_error(waiting.socket, dialect, waiting.probe)

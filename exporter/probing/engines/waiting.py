@@ -30,7 +30,7 @@ _BATCH = 256
 
 
 #: (level, option, value) that ends a connection with an RST instead of a FIN and TIME_WAIT.
-_ABORTING = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+ABORTING = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
 
 
 class Waiting(NamedTuple):
@@ -103,7 +103,7 @@ class WaitingRoom:
 
     def abort(self, waiting: Waiting) -> None:
         """Wait no more with this one, which may be connected."""
-        waiting.socket.setsockopt(*_ABORTING)
+        waiting.socket.setsockopt(*ABORTING)
         self.leave(waiting)
 
     def release(self, flow: Flow) -> None:
