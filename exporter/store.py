@@ -1,7 +1,8 @@
 """The latest, the last good and the first bad observation of each target; bounded.
 
-The scheduler writes, everything that publishes reads. One record a target, three
-observations and two counters a hop in each, so memory is bounded by the configuration.
+The scheduler writes, everything that publishes reads. One record a target, in each three
+observations, two counters a hop and a history of bounded length, so memory is bounded by the
+configuration.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from exporter.history import History
 from exporter.model import (
     BLOCKED_STATES,
     MAX_ADDRESSES,
@@ -20,20 +22,16 @@ from exporter.model import (
     Known,
     Observation,
     ReloadStatus,
-    ReplyKind,
     Source,
     State,
     Target,
     Trace,
 )
+from exporter.paths import Moved, Path, PathChange
 
-#: So many responders of one hop are remembered; more than routers balance over in practice.
-MAX_BRANCHES = 64
 #: So many addresses of a target are remembered, those traced last.
 MAX_KNOWN = 2 * MAX_ADDRESSES
 
-#: TTL -> the responders that last answered there; silence leaves them.
-Path = dict[int, frozenset[str]]
 Value = TypeVar("Value")
 
 
@@ -47,10 +45,11 @@ class Record:
     last_good: Observation | None = None
     #: The observation with which the present block began; None when not blocked.
     first_bad: Observation | None = None
-    #: When the present state began, seconds since the epoch.
-    state_since: float = 0.0
+    history: History = field(default_factory=History)
     traces: int = 0
     path_changes: int = 0
+    #: The last one of them.
+    path_change: PathChange | None = None
     skipped_ticks: int = 0
     failures: dict[FailureReason, int] = field(
         default_factory=lambda: dict.fromkeys(FailureReason, 0)
@@ -66,14 +65,21 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an observation changed: drives the log's choice between a line and a trace."""
+    """What an observation changed: drives the log's choice between a line and a trace.
 
-    first: bool
-    state: bool
-    path: bool
+    `state` is another conclusion than the last one; `phase` another state that counts (see
+    `history`). `flaps` says that the target flaps now, `damping` that this began or ended.
+    """
+
+    first: bool = False
+    state: bool = False
+    path: bool = False
+    phase: bool = False
+    flaps: bool = False
+    damping: bool = False
 
     def __bool__(self) -> bool:
-        return self.first or self.state or self.path
+        return self.first or ((self.state or self.path) and not self.flaps)
 
 
 class Store:
@@ -87,6 +93,8 @@ class Store:
         self.reload = reload
         #: ICMP errors that the kernel has kept from the engine since the start.
         self.unseen_errors = 0
+        #: Whether the last writing of the state file succeeded, None when none was tried.
+        self.state_file_written: bool | None = None
         self.started_at = started_at
         self._records: dict[str, Record] = {}
 
@@ -121,18 +129,15 @@ class Store:
         """Take in an observation; one for a target that was removed meanwhile is dropped."""
         record = self._records.get(observation.target.name)
         if record is None:
-            return Change(first=False, state=False, path=False)
-        before = record.latest
-        change = Change(
-            first=before is None,
-            state=before is not None and _conclusion(before) != _conclusion(observation),
-            path=_learn_paths(record, observation),
-        )
+            return Change()
+        before, history = record.latest, record.history
+        record.history = history.after(observation)
+        moved = _learn_paths(record, observation)
         record.latest = observation
         record.traces += 1
-        record.path_changes += change.path
-        if before is None or before.verdict.state != observation.verdict.state:
-            record.state_since = observation.started_at
+        if moved:
+            record.path_changes += 1
+            record.path_change = PathChange(observation.started_at, moved)
         if observation.failure:
             record.failures[observation.failure.reason] += 1
         if observation.trace:
@@ -140,7 +145,14 @@ class Store:
             self._learn_source(observation.trace.flow.source)
         _remember(record, observation)
         _remember_addresses(record, observation)
-        return change
+        return Change(
+            first=before is None,
+            state=before is not None and _conclusion(before) != _conclusion(observation),
+            path=bool(moved),
+            phase=record.history.changes > history.changes,
+            flaps=record.history.flapping,
+            damping=record.history.flapping is not history.flapping,
+        )
 
     def _learn_source(self, address: str) -> None:
         """Take over where probes came from; the two families of a host do not take turns."""
@@ -190,35 +202,14 @@ def _count(record: Record, trace: Trace) -> None:
         record.hop_replies[hop.ttl] = record.hop_replies.get(hop.ttl, 0) + hop.received
 
 
-def _learn_paths(record: Record, observation: Observation) -> bool:
-    """Fold what was traced into the known paths; True when one of them has changed."""
-    changed = False
+def _learn_paths(record: Record, observation: Observation) -> tuple[Moved, ...]:
+    """Fold what was traced into the known paths; the hops at which one of them has changed."""
+    moved: list[Moved] = []
     for one in observation.by_address:
         if one.trace:
             key = one.trace.flow.destination if observation.each else one.target.host
-            path = record.known_paths.get(key, {})
-            changed |= _learn_path(path, one.trace)
+            known = record.known_paths.get(key, Path())
+            path, hops = known.after(one.trace, one.controlled.flows)
+            moved += hops
             _put_last(record.known_paths, key, path)
-    return changed
-
-
-def _learn_path(path: Path, trace: Trace) -> bool:
-    """Fold the trace into the known path; True when a hop's responders are all new.
-
-    A hop that falls silent is no change, and neither is one branch of several that
-    load balancing chose before.
-    """
-    changed = False
-    for hop in trace.path:
-        seen = frozenset(
-            answer.reply.address
-            for answer in hop.answers
-            if answer.reply.kind is not ReplyKind.UNREACHABLE
-        )
-        if not seen:
-            continue
-        known = path.get(hop.ttl, seen)
-        moved = known.isdisjoint(seen)
-        changed |= moved
-        path[hop.ttl] = seen if moved or len(known | seen) > MAX_BRANCHES else known | seen
-    return changed
+    return tuple(moved)

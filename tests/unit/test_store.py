@@ -21,7 +21,8 @@ from exporter.model import (
     State,
     StopReason,
 )
-from exporter.store import MAX_BRANCHES, MAX_KNOWN, Record, Store
+from exporter.paths import MAX_BRANCHES, Moved, PathChange
+from exporter.store import MAX_KNOWN, Record, Store
 from tests.unit import samples
 
 OPEN = samples.opened()
@@ -120,7 +121,15 @@ def test_interception_is_bad() -> None:
 def test_a_state_has_a_beginning() -> None:
     """The time of the present state is that of its first observation."""
     record = record_of(later(OPEN, 0), later(FILTERED, 60), later(FILTERED, 120))
-    assert record.state_since == samples.STARTED_AT + 60
+    assert record.history.since == samples.STARTED_AT + 60
+
+
+def test_a_block_on_one_of_several_paths_is_bad() -> None:
+    """When some flows pass and some are blocked, the last good trace stays, and a block begins."""
+    verdict = replace(FILTERED.verdict, flows=4, flows_blocked=1)
+    partly = later(replace(FILTERED, verdict=verdict), 60)
+    record = record_of(OPEN, partly, later(FILTERED, 120))
+    assert (record.last_good, record.first_bad) == (OPEN, partly)
 
 
 # -- changes ---------------------------------------------------------------------------
@@ -148,6 +157,28 @@ def test_another_conclusion_is_a_change(change: dict[str, object]) -> None:
     assert samples.store(REJECTED).add(replace(REJECTED, verdict=verdict)).state
 
 
+def test_a_target_that_flaps_is_logged_in_short() -> None:
+    """From the fourth change in a row on a change is none for the log, until it is quiet again."""
+    store = samples.store(OPEN)
+    changes = [store.add(one) for one in (FILTERED, OPEN, FILTERED, OPEN, FILTERED)]
+    assert [bool(change) for change in changes] == [True, True, True, False, False]
+    assert [change.damping for change in changes] == [False, False, False, True, False]
+    assert all(change.phase and change.state for change in changes)
+    while not (quiet := store.add(FILTERED)).damping:
+        assert quiet.flaps
+    assert not quiet.flaps
+    assert store.add(OPEN)
+
+
+def test_one_unknown_trace_is_logged_and_is_no_change_of_state() -> None:
+    """The log shows why a trace said nothing; what counts as the state stays."""
+    store = samples.store(OPEN)
+    doubt, back = store.add(UNKNOWN), store.add(OPEN)
+    assert (doubt.state, back.state) == (True, True)
+    assert not doubt.phase
+    assert not back.phase
+
+
 def test_another_wording_is_none() -> None:
     """Evidence and confidence vary from trace to trace without a change of state."""
     verdict = replace(REJECTED.verdict, evidence=("3 of 3",), reason="Otherwise.")
@@ -165,6 +196,7 @@ def test_another_responder_is_another_path() -> None:
     record = store.get(OPEN.target.name)
     assert record
     assert record.path_changes == 1
+    assert record.path_change == PathChange(samples.STARTED_AT, (Moved(2, ("b",), ("c",)),))
 
 
 def test_silence_is_no_other_path() -> None:
@@ -193,7 +225,7 @@ def test_known_branches_are_bounded() -> None:
     store = samples.store(*(through(hop(1, "steady", f"new{n}")) for n in range(5 * MAX_BRANCHES)))
     record = store.get(OPEN.target.name)
     assert record
-    assert len(record.known_paths[OPEN.target.host][1]) <= MAX_BRANCHES
+    assert len(record.known_paths[OPEN.target.host].hops[1]) <= MAX_BRANCHES
     assert record.path_changes == 0
 
 
