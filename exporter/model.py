@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 #: The TTL of a SYN that is meant to arrive: Linux' net.ipv4.ip_default_ttl (RFC 1700).
@@ -296,7 +297,8 @@ class Sounding:
 
     Up to `attempts` probes with `FULL_TTL`, until one is answered. If the answer comes in the
     name of the destination, one probe for each TTL from `first` to `last` follows, up to the
-    lowest one that the destination answers; `first` 0 leaves that out.
+    lowest one that the destination answers; `first` 0 leaves that out, and `attempts` 0 begins
+    with it.
     """
 
     first: int = 0
@@ -323,6 +325,12 @@ class Controlled:
     #: Traces of other targets that were open when last seen, and that share this trace's first
     #: hops: nothing was sent for them.
     elsewhere: tuple[Trace, ...] = ()
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        """All of them."""
+        single = tuple(trace for trace in (self.echo, self.canary) if trace)
+        return (*self.flows, *self.ports, *single, *self.elsewhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,6 +430,34 @@ class Zone(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class NamedZone:
+    """Networks that the configuration gives a name; inside with `platform`, else outside."""
+
+    name: str
+    networks: tuple[IPv4Network | IPv6Network, ...]
+    platform: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is known of an address that answered.
+
+    `zone` is its side of the edge; `zone_name` the configured name, else the side's. `name` is
+    what reverse DNS gives, None when nobody asked or nothing usable came. `as_number` and
+    `as_name` are those of the AS table, None and "" where it does not tell.
+    """
+
+    zone: Zone = Zone.UNKNOWN
+    zone_name: str = "unknown"
+    name: str | None = None
+    as_number: int | None = None
+    as_name: str = ""
+
+
+NOWHERE = Place()
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The conclusion about one target; design words, see docs/verdicts.md.
 
@@ -446,8 +482,9 @@ class Verdict:
 class Observation:
     """Everything known about one target at one time.
 
-    `address` is what the host resolved to, None when it did not; `zones` maps the
-    responders' addresses to their zone. `trace` is None when there was none (`failure`).
+    `address` is what the host resolved to, None when it did not; `places` maps the responders'
+    addresses, those of controls included, to what is known of them. `trace` is None when there
+    was none (`failure`).
 
     With `Target.all_addresses`, `each` holds one observation for each address, the worst one
     first, and this one repeats the worst, with the verdict on the target. Else `each` is empty.
@@ -461,7 +498,7 @@ class Observation:
     trace: Trace | None = None
     handshake: Handshake | None = None
     failure: Failure | None = None
-    zones: Mapping[str, Zone] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
     controlled: Controlled = field(default_factory=Controlled)
     #: TTL -> how its hop behaved, for each hop of the trace.
     conditions: Mapping[int, Condition] = field(default_factory=dict)
@@ -472,9 +509,13 @@ class Observation:
         """What was observed, one address at a time."""
         return self.each or (self,)
 
+    def place_of(self, address: str) -> Place:
+        """What is known of a responder."""
+        return self.places.get(address, NOWHERE)
+
     def zone_of(self, address: str) -> Zone:
         """The zone of a responder."""
-        return self.zones.get(address, Zone.UNKNOWN)
+        return self.place_of(address).zone
 
 
 @dataclass(frozen=True, slots=True)

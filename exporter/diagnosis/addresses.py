@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from exporter.diagnosis.words import listed
 from exporter.model import (
     BLOCKED_STATES,
     MAX_ADDRESSES,
@@ -92,15 +93,11 @@ def _summary(seen: Sequence[Observation]) -> str:
         if (count := sum(len(by_state[state]) for state in by_state if state in states))
     )
     parts = (
-        f"{_listed(addresses)} {'is' if len(addresses) == 1 else 'are'} {_WORDS.get(state, state)}"
+        f"{listed(addresses)} {'is' if len(addresses) == 1 else 'are'} {_WORDS.get(state, state)}"
         for state, addresses in by_state.items()
     )
     host = seen[0].target.host
     return f"{count} of {len(seen)} addresses of {host} {said[count > 1]}: {', '.join(parts)}."
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else words[0]
 
 
 def _no_route(passed_over: Sequence[Observation]) -> Iterator[str]:

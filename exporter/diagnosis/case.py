@@ -24,3 +24,9 @@ class Case:
     source: Source = field(default_factory=Source)
     surroundings: Surroundings = field(default_factory=Surroundings)
     controlled: Controlled = field(default_factory=Controlled)
+
+    @property
+    def others(self) -> tuple[Trace, ...]:
+        """All other traces that may have met the same devices."""
+        last_good = (self.last_good,) if self.last_good else ()
+        return (*self.controlled.traces, *last_good)

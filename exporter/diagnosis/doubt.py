@@ -15,13 +15,15 @@ host's own network needs it. Without it:
    on the wire that is a router without a route. Never seen from a user-mode network is an error
    that says policy, but where the memory of all traces says that tracing is not possible here,
    not even that is believed.
-3. Where nothing answers, the plain connect() is all that is left.
+3. Where nothing answers, the plain connect() is all that is left, unless a control is answered from
+   farther away than TTL 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from exporter.diagnosis.case import Case
 from exporter.diagnosis.icmp import meaning_of
 from exporter.diagnosis.placing import reply_distance
 from exporter.diagnosis.words import application_text, destination_of, was_refused
@@ -39,24 +41,36 @@ from exporter.model import (
 )
 
 
-def weigh(
-    verdict: Verdict, trace: Trace, handshake: Handshake | None, surroundings: Surroundings
-) -> Verdict:
+def weigh(verdict: Verdict, case: Case) -> Verdict:
     """The verdict, less what rests on hop numbers that may mean nothing."""
-    if _hops_count(trace, surroundings):
+    trace, handshake, surroundings = case.trace, case.handshake, case.surroundings
+    if _hops_count(case):
         return verdict
     if verdict.state in REACHED_STATES:
-        return _reached(verdict, trace, handshake, surroundings)
-    if verdict.state in BLOCKED_STATES:
-        return _refused(verdict, trace, handshake, surroundings)
+        placed = is_distance(case)
+        return verdict if placed else _reached(verdict, trace, handshake, surroundings)
     if not trace.answers:
-        return _unanswered(verdict, trace, handshake, surroundings)
+        return _unanswered(_without_hops(verdict, case), trace, handshake, surroundings)
+    # A reset is judged by distances alone (`reached`).
+    if verdict.state in BLOCKED_STATES and verdict.state is not State.RESET:
+        return _refused(verdict, trace, handshake, surroundings)
     return verdict
 
 
-def _hops_count(trace: Trace, surroundings: Surroundings) -> bool:
-    expired = (answer.reply.kind is ReplyKind.TIME_EXCEEDED for answer in trace.answers)
-    return surroundings.routers_answer or trace.gateway == "" or any(expired)
+def is_distance(case: Case) -> bool:
+    """Whether the TTL at which the destination answers says how far away it is."""
+    distance, gateway = case.trace.distance, case.trace.gateway
+    suspicious = case.surroundings.ignores_ttls or (gateway and distance == 1)
+    return not distance or not suspicious or _hops_count(case)
+
+
+def _hops_count(case: Case) -> bool:
+    """Whether some router was heard, or none need be."""
+    beside = (case.trace, *case.controlled.traces)
+    expired = (
+        answer.reply.kind is ReplyKind.TIME_EXCEEDED for one in beside for answer in one.answers
+    )
+    return case.surroundings.routers_answer or case.trace.gateway == "" or any(expired)
 
 
 def _why(surroundings: Surroundings) -> str:
@@ -73,8 +87,6 @@ def _reached(
     verdict: Verdict, trace: Trace, handshake: Handshake | None, surroundings: Surroundings
 ) -> Verdict:
     distance, gateway = trace.distance, trace.gateway
-    if not distance or not (surroundings.ignores_ttls or (gateway and distance == 1)):
-        return verdict
     where, why = destination_of(trace), _why(surroundings)
     fact = (
         f"the destination answers at TTL {distance}, "
@@ -147,6 +159,21 @@ def _is_first_hop_s_policy(verdict: Verdict, first: Answer) -> bool:
 
 
 # -- 3. nobody answered ----------------------------------------------------------------
+
+
+def _without_hops(verdict: Verdict, case: Case) -> Verdict:
+    """No block is placed between here and a control that is answered at TTL 1 through a gateway."""
+    gateway, suspects = case.trace.gateway, verdict.suspect_hops
+    if not suspects or not (case.surroundings.ignores_ttls or (gateway and suspects[1] == 1)):
+        return verdict
+    return Verdict(
+        state=State.INCONCLUSIVE,
+        last_reachable_hop=0,
+        reason=f"No SYN to {destination_of(case.trace)} is answered, while other traffic to the "
+        f"same destination is; where it stops is not known, for {_why(case.surroundings)}.",
+        confidence=Confidence.LOW,
+        evidence=verdict.evidence,
+    )
 
 
 def _unanswered(

@@ -13,7 +13,7 @@ from exporter.diagnosis.silk import (
     security_group_facts,
     security_group_sentence,
 )
-from exporter.diagnosis.words import WHERE, destination_of, range_text
+from exporter.diagnosis.words import WHERE, destination_of, numbers_of, range_text
 from exporter.model import (
     Answer,
     Confidence,
@@ -38,7 +38,7 @@ def refused(case: Case, answer: Answer) -> Verdict:
         return failed(Failure(FailureReason.PERMISSION, refusal), trace)
     if reply.address == trace.flow.source:
         return _own_neighbour(trace, icmp)
-    device = locate(trace, answer)
+    device = locate(trace, answer, case.others)
     location = _location_of_address(reply.address, device, case)
     if state is State.INCONCLUSIVE:
         return Verdict(
@@ -47,7 +47,9 @@ def refused(case: Case, answer: Answer) -> Verdict:
             reason=f"{reply.address} answers with {icmp}, which says nothing about a block.",
             confidence=Confidence.LOW,
         )
-    fact = f"{icmp} from {reply.address}, first for the probe with TTL {answer.probe.ttl}"
+    fact = f"{icmp} from {reply.address}, first for the probe {numbers_of([answer])}"
+    if device.inferred:
+        fact += f"; its reply's own TTL {reply.ttl} places it at hop {device.hop}"
     # Only where it is placed inside: sentence and gauge must not disagree.
     if location is Location.PLATFORM and is_security_group(trace, reply, source):
         reason, facts = security_group_sentence(trace, source), security_group_facts(source)
@@ -87,7 +89,7 @@ def _who(trace: Trace, device: Device, reply: Reply) -> str:
 def _confidence_in_refusal(device: Device, reply: Reply) -> Confidence:
     # With its sequence number rewritten, a quote proves less: somebody off the path could guess
     # the rest.
-    if device.hop is None or "sequence number" in reply.rewritten:
+    if device.hop is None or device.inferred or "sequence number" in reply.rewritten:
         return Confidence.MEDIUM
     return Confidence.HIGH
 

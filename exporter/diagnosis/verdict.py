@@ -3,18 +3,19 @@
 `judge` tries, in this order:
 
 1. the host could not do its part                    -> `unresolved`, `error`
-2. the destination itself answered over TCP          -> `open`, `closed`
+2. somebody answered over TCP                        -> see `reached`
 3. a device sent an ICMP error                       -> `rejected`, `unreachable`
-4. routers answered up to the last TTL               -> `inconclusive`
-5. nothing at all answered                           -> `inconclusive`
-6. a hop answered, then confirmed silence            -> `filtered`
+4. the same routers answered again, without end      -> `loop`
+5. routers answered up to the last TTL               -> `inconclusive`
+6. nothing at all answered                           -> `inconclusive`, or `filtered` if a control
+                                                        of the same destination was answered
+7. a hop answered, then confirmed silence            -> `filtered`, or `open` if only connections
+                                                        are answered (see `repeated`)
 
-then takes away what rests on hop numbers that may mean nothing (`doubt`), and then holds the
-result against the application's own view: a plain connect() that succeeded in the same cycle
-contradicts every block, and a contradiction is `inconclusive`.
-
-The states `reset`, `loop` and `intercepted` need controls beside the trace; they are not judged
-yet. What would become of them is `closed` or `open` with less confidence, or `inconclusive`.
+then takes away what rests on hop numbers that may mean nothing (`doubt`), adds how the other flows
+fared (`flows`), and then holds the result against the application's own view: a plain connect()
+that succeeded in the same cycle contradicts every block, unless another flow has passed as well,
+and a contradiction is `inconclusive`.
 
 `external` is said only where the first suspect is a hop that answered from outside, or an
 outside address rejected, and no hop behind it is inside again.
@@ -27,9 +28,14 @@ from dataclasses import replace
 from exporter.diagnosis.case import Case
 from exporter.diagnosis.doubt import weigh
 from exporter.diagnosis.failed import failed
+from exporter.diagnosis.flows import any_passes, weigh_flows
+from exporter.diagnosis.loops import loop_of, looping
+from exporter.diagnosis.peculiar import peculiarities
 from exporter.diagnosis.reached import reached
 from exporter.diagnosis.refused import refused
-from exporter.diagnosis.silence import endless, nothing_answered, silent
+from exporter.diagnosis.repeated import open_to_connections
+from exporter.diagnosis.silence import endless, silent
+from exporter.diagnosis.unheard import unheard
 from exporter.diagnosis.words import facts_of, handshake_facts, was_refused
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
@@ -73,9 +79,14 @@ def judge(
     if trace is None or failure:
         return failed(failure or Failure(FailureReason.INTERNAL, "there is no trace"), trace)
     case = Case(trace, zones, handshake, last_good, source, surroundings, controlled)
-    verdict = weigh(_judge(case), trace, handshake, surroundings)
-    evidence = (*facts_of(trace), *verdict.evidence, *handshake_facts(handshake, trace))
-    return _hold_against(handshake, replace(verdict, evidence=evidence))
+    verdict = weigh_flows(weigh(_judge(case), case), case)
+    evidence = (
+        *facts_of(trace),
+        *verdict.evidence,
+        *handshake_facts(handshake, trace),
+        *peculiarities(trace),
+    )
+    return _hold_against(case, replace(verdict, evidence=evidence))
 
 
 def _judge(case: Case) -> Verdict:
@@ -83,23 +94,32 @@ def _judge(case: Case) -> Verdict:
     tcp = [answer for answer in trace.answers if answer.reply.kind in TCP_KINDS]
     errors = [answer for answer in trace.answers if answer.reply.kind is ReplyKind.UNREACHABLE]
     if tcp:
-        return reached(case, tcp)
+        return reached(case)
     if trace.stop_reason is StopReason.DEADLINE:
         return failed(Failure(FailureReason.TIMEOUT, "the trace ran out of its time"), trace)
     if errors:
         return refused(case, min(errors, key=lambda answer: answer.probe.ttl))
+    return _nobody_spoke(case)
+
+
+def _nobody_spoke(case: Case) -> Verdict:
+    """The verdict where routers have said time-exceeded at most."""
+    trace = case.trace
+    if loop := loop_of(trace):
+        return looping(case, loop)
     if trace.stop_reason is StopReason.HOP_LIMIT:
         return endless(trace)
     if not trace.last_answering_ttl:
-        return nothing_answered(trace)
-    return silent(case)
+        return unheard(case)
+    return open_to_connections(case) or silent(case)
 
 
 # -- the application's own view --------------------------------------------------------
 
 
-def _hold_against(handshake: Handshake | None, verdict: Verdict) -> Verdict:
-    if handshake is None:
+def _hold_against(case: Case, verdict: Verdict) -> Verdict:
+    handshake = case.handshake
+    if handshake is None or (verdict.state in BLOCKED_STATES and any_passes(case, verdict.state)):
         return verdict
     if handshake.success and (verdict.state in BLOCKED_STATES or verdict.state is State.CLOSED):
         return _contradicted(
@@ -125,5 +145,6 @@ def _contradicted(verdict: Verdict, reason: str) -> Verdict:
         last_reachable_hop=verdict.last_reachable_hop,
         reason=reason,
         confidence=Confidence.LOW,
+        flows=verdict.flows,
         evidence=(*verdict.evidence, f"the trace alone would say: {verdict.reason}"),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable, Sequence
 
-from exporter.model import TCP_KINDS, Handshake, Location, ReplyKind, Trace, joined
+from exporter.model import TCP_KINDS, Answer, Handshake, Location, ReplyKind, Trace, joined
 
 _REFUSED = os.strerror(errno.ECONNREFUSED)
 WHERE = {
@@ -43,8 +44,6 @@ def facts_of(trace: Trace) -> tuple[str, ...]:
             f"while this trace ran, the kernel kept {_count(trace.unseen_errors, 'ICMP error')} "
             "from this engine, for a quoted sequence number was not the one sent"
         )
-    if rewriters := _rewriters(trace):
-        facts.append(rewriters)
     return tuple(facts)
 
 
@@ -58,22 +57,27 @@ def unread(trace: Trace) -> str:
     )
 
 
-def _rewriters(trace: Trace) -> str | None:
-    for hop in trace.hops:
-        for answer in hop.answers:
-            if answer.reply.rewritten:
-                fields = ", ".join(answer.reply.rewritten)
-                return (
-                    f"from hop {hop.ttl} on, quoted probes differ in {fields}: address translation"
-                )
-    return None
-
-
 def answer_text(kind: ReplyKind) -> str:
     """A reply's kind in the words of TCP."""
     return {ReplyKind.SYN_ACK: "SYN-ACK", ReplyKind.RST: "RST", ReplyKind.ACK: "ACK"}.get(
         kind, str(kind)
     )
+
+
+#: So many probes are named in one fact.
+MOST_NUMBERS = 6
+
+
+def numbers_of(answers: Iterable[Answer]) -> str:
+    """The probes of some answers as TTL.attempt, the first few of them."""
+    numbers = [f"{answer.probe.ttl}.{answer.probe.attempt}" for answer in answers]
+    more = f" and {len(numbers) - MOST_NUMBERS} more" if len(numbers) > MOST_NUMBERS else ""
+    return ", ".join(numbers[:MOST_NUMBERS]) + more
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words, at least one, as "a, b and c"."""
+    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else words[0]
 
 
 def _count(number: int, noun: str) -> str:

@@ -23,6 +23,7 @@ from exporter.model import (
     Trace,
     Verdict,
 )
+from tests.unit.beside import coming_straight_back
 from tests.unit.samples import DESTINATION, answer, routers, silence, trace
 
 GATEWAY = "169.254.0.1"
@@ -137,7 +138,8 @@ def test_the_gateway_on_the_link_is_called_that() -> None:
 
 def test_a_link_local_address_farther_away_is_nobodys_gateway() -> None:
     """A tunnel's router with a link-local address is a device like others, and not known inside."""
-    made = trace((*routers(4), rejecting(5, icmp=(3, 13), away=4)), StopReason.ICMP_ERROR)
+    before = map(coming_straight_back, routers(4))
+    made = trace((*before, rejecting(5, icmp=(3, 13), away=4)), StopReason.ICMP_ERROR)
     verdict = judged(made)
     assert verdict.reason.startswith(f"A device, {GATEWAY} at hop 4, rejects")
     assert verdict.location is Location.UNKNOWN
