@@ -10,12 +10,14 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 from exporter import __version__, privileges
+from exporter.canary import Canaries
 from exporter.config import load, usage_text
 from exporter.diagnosis.proxies import noted
 from exporter.diagnosis.zones import ZoneMap
+from exporter.directory import Directory, read_table
 from exporter.model import (
     BLOCKED_STATES,
     EngineStatus,
@@ -24,15 +26,19 @@ from exporter.model import (
     State,
     Target,
 )
+from exporter.names import Names
 from exporter.networks import revealed
-from exporter.observer import Probing, observe, refusing
+from exporter.observer import observe
 from exporter.probing import handshake
 from exporter.probing.driver import PROBE_BURST, Driver, Prober
+from exporter.probing.echo import Echoer
 from exporter.probing.engines import Engine, choose
+from exporter.probing.reply_ttl import TtlMeter
 from exporter.probing.resolver import Resolver
 from exporter.probing.routes import gateway_to
 from exporter.publish import objects, text
 from exporter.settings import ConfigurationError, Settings
+from exporter.verbs import Probing, refusing
 
 T = TypeVar("T")
 
@@ -44,6 +50,8 @@ EXIT_STATUS = {
     **dict.fromkeys(BLOCKED_STATES, 1),
 }
 UNKNOWN = 4
+#: Seconds that `trace` waits for the names of responders, once it has traced.
+NAMES_WAIT = 1.0
 INTERRUPTED = 130
 #: What `trace` does not take over from the environment: it traces what its argument names.
 ENDPOINT_VARIABLES = (
@@ -110,36 +118,58 @@ def _configured(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
+class _Opened(NamedTuple):
+    """What needs privileges to be opened, or may."""
+
+    engine: Engine
+    echoer: Echoer
+
+    def close(self) -> None:
+        """Close every socket."""
+        self.engine.close()
+        self.echoer.close()
+
+
+def _open(settings: Settings) -> tuple[_Opened | None, EngineStatus]:
+    """The engine; none only with ENGINE=auto, where the program then measures what it can."""
+    engine, status = choose(settings.engine)
+    if engine:
+        return _Opened(engine, Echoer(settings.probes_per_second, gateway_to)), status
+    if settings.engine != "auto":
+        raise ConfigurationError([f"ENGINE={settings.engine}: {status.reason}"])
+    return None, status
+
+
 async def _with_probing(
     settings: Settings,
-    engine: Engine | None,
+    opened: _Opened | None,
     status: EngineStatus,
     use: Callable[[Probing], Coroutine[None, None, T]],
 ) -> T:
     """Run `use` with the engine on the running loop, paced as configured."""
-    prober = None
-    if engine:
-        prober = Prober(Driver(engine, settings.probes_per_second, PROBE_BURST, gateway_to))
+    resolve = Resolver().resolve
+    connect = handshake.connect if settings.connect_check else None
+    if opened is None:
+        return await use(Probing(resolve, refusing(status.reason), connect))
+    engine, echoer = opened
+    prober = Prober(Driver(engine, settings.probes_per_second, PROBE_BURST, gateway_to))
     try:
         return await use(
             Probing(
-                resolve=Resolver().resolve,
-                trace=prober.trace if prober else refusing(status.reason),
-                connect=handshake.connect if settings.connect_check else None,
-                unseen_errors=engine.unseen_errors if engine else int,
+                resolve,
+                prober.trace,
+                connect,
+                sound=prober.trace,
+                echo=None if echoer.status else echoer.echo,
+                canary=Canaries(prober.trace).ask,
+                # The syn engine's replies bear theirs.
+                reply_ttl=TtlMeter().reply_ttl if engine.name == "connect" else None,
+                unseen_errors=engine.unseen_errors,
             )
         )
     finally:
-        if prober:
-            prober.close()
-
-
-def _open_engine(settings: Settings) -> tuple[Engine | None, EngineStatus]:
-    """The engine; none only with ENGINE=auto, where the program then measures what it can."""
-    engine, status = choose(settings.engine)
-    if engine is None and settings.engine != "auto":
-        raise ConfigurationError([f"ENGINE={settings.engine}: {status.reason}"])
-    return engine, status
+        prober.close()
+        echoer.close()
 
 
 # -- serve -----------------------------------------------------------------------------
@@ -154,7 +184,7 @@ def _serve(_options: argparse.Namespace) -> int:
     from exporter.service import Service
 
     settings = _configured(os.environ)
-    engine, status = _open_engine(settings)
+    opened, status = _open(settings)
     try:
         sockets = inherited_sockets(os.environ) or listen(settings.listen_address, settings.port)
     except OSError as error:
@@ -167,7 +197,7 @@ def _serve(_options: argparse.Namespace) -> int:
     async def run(probing: Probing) -> None:
         await Service(settings, lambda: load(os.environ), probing, status, stats).run(sockets)
 
-    asyncio.run(_with_probing(settings, engine, status, run))
+    asyncio.run(_with_probing(settings, opened, status, run))
     return 0
 
 
@@ -192,17 +222,19 @@ def _trace(options: argparse.Namespace) -> int:
         raise ConfigurationError(
             [f"{options.endpoint!r} should be one HOST:PORT, such as db.example.com:5432"]
         )
-    engine, status = choose(settings.engine)
-    if engine is None:
+    opened, status = _open(settings)
+    if opened is None:
         raise ConfigurationError([f"ENGINE={settings.engine}: {status.reason}"])
 
     async def run(probing: Probing) -> Observation:
-        zones = ZoneMap(settings.platform_networks, revealed(settings.source))
+        zones = ZoneMap(settings.platform_networks, revealed(settings.source), settings.zones)
         target = settings.targets[0]
+        reading = asyncio.create_task(asyncio.to_thread(read_table, settings))
         observation = await observe(target, probing, zones, source=settings.source)
-        return noted(observation, settings.proxy)
+        directory = Directory(Names() if settings.reverse_dns else None, await reading)
+        return directory.asked(noted(observation, settings.proxy), NAMES_WAIT)
 
-    observation = asyncio.run(_with_probing(settings, engine, status, run))
+    observation = asyncio.run(_with_probing(settings, opened, status, run))
     if options.json:
         print(objects.to_json(objects.observation_object(observation), indent=1))
     else:
@@ -218,11 +250,14 @@ def _check(_options: argparse.Namespace) -> int:
     from exporter.plan import describe
 
     settings = _configured(os.environ)
-    engine, status = _open_engine(settings)
-    if engine:
-        engine.close()
+    opened, status = _open(settings)
+    if opened:
+        opened.close()
     own = revealed(settings.source)
-    print(describe(settings, status, asyncio.run(_resolve_all(settings)), own))
+    no_echo = opened.echoer.status if opened else ""
+    addresses = asyncio.run(_resolve_all(settings))
+    table = read_table(settings)
+    print(describe(settings, status, addresses, own, no_echo=no_echo, table=table))
     return 0
 
 

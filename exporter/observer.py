@@ -1,4 +1,4 @@
-"""One cycle of one target: resolve, trace and connect side by side, judge.
+"""One cycle of one target: resolve, trace and connect side by side, control, judge.
 
 Whatever goes wrong becomes an `Observation` of that target; nothing is raised.
 
@@ -8,6 +8,8 @@ Whatever goes wrong becomes an `Observation` of that target; nothing is raised.
 2. With `all_addresses` it is traced to each, one after the other, ADDRESS_SPACING apart or more:
    all of these traces cross the same first hops, and three probes to each hop in three seconds
    is what the ICMP limit of a Linux router (one a second) replenishes.
+3. Beside a trace, the canary of its port is asked, unless it is known to be silent. What a trace
+   then means decides whether it needs controls, and with these it is judged again.
 """
 
 from __future__ import annotations
@@ -16,31 +18,36 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from exporter.controls import Need, controlled, need_of
 from exporter.diagnosis.addresses import combine
+from exporter.diagnosis.conditions import conditions_of
 from exporter.diagnosis.verdict import judge
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
     MAX_ADDRESSES,
+    TCP_KINDS,
+    Condition,
+    Controlled,
     Failure,
     FailureReason,
     Family,
     Handshake,
     Known,
     Observation,
-    Plan,
+    Place,
     ProbeError,
-    Sounding,
     Source,
+    State,
     Surroundings,
     Target,
     Trace,
     Verdict,
-    Zone,
 )
+from exporter.verbs import Probing
 
 log = logging.getLogger(__name__)
 
@@ -50,41 +57,12 @@ INTERNAL_ERROR = "internal error while tracing %r"
 #: Seconds from the start of the trace to one address of a target to that of the next.
 ADDRESS_SPACING = 3.0
 SOMEWHERE = Source()
+#: Without a destination, or where the host did not do its part, no control says more.
+NOTHING_TO_CONTROL = frozenset({State.ERROR, State.UNRESOLVED})
 NOTHING_KNOWN: Mapping[str, Known] = MappingProxyType({})
 
 Learn = Callable[[Trace, Handshake | None], Surroundings]
-
-
-@dataclass(frozen=True, slots=True)
-class Probing:
-    """The verbs of a cycle; engines and resolvers stay behind them."""
-
-    #: (host, port, family) -> addresses; raises `ProbeError`.
-    resolve: Callable[[str, int, Family], Awaitable[list[str]]]
-    #: (address, port, plan, preferred source port) -> trace; raises `ProbeError`.
-    trace: Callable[[str, int, Plan, int], Awaitable[Trace]]
-    #: (address, port) -> the application's view; None switches it off.
-    connect: Callable[[str, int], Awaitable[Handshake]] | None
-    #: (address, port, sounding, preferred source port) -> trace; raises `ProbeError`. None where
-    #: no engine is.
-    sound: Callable[[str, int, Sounding, int], Awaitable[Trace]] | None = None
-    #: (address, sounding) -> trace of ICMP echo requests; raises `ProbeError`. None where the host
-    #: does not permit them.
-    echo: Callable[[str, Sounding], Awaitable[Trace]] | None = None
-    #: (address, port, TTL that is expected) -> the IP TTL with which TCP answers of that endpoint
-    #: arrive, None when it cannot be told; the verb itself is None where replies bear theirs.
-    reply_ttl: Callable[[str, int, int], Awaitable[int | None]] | None = None
-    #: ICMP errors that the kernel has kept from the engine since the start; int() is 0.
-    unseen_errors: Callable[[], int] = int
-
-
-def refusing(reason: str) -> Callable[[str, int, Plan, int], Awaitable[Trace]]:
-    """Make the `Probing.trace` of a process that has no engine."""
-
-    async def trace(_address: str, _port: int, _plan: Plan, _source_port: int) -> Trace:
-        raise ProbeError(Failure(FailureReason.PERMISSION, f"no probe can be sent: {reason}"))
-
-    return trace
+Elsewhere = Callable[[Trace], tuple[Trace, ...]]
 
 
 def nothing_learnt(_trace: Trace, _handshake: Handshake | None) -> Surroundings:
@@ -92,23 +70,31 @@ def nothing_learnt(_trace: Trace, _handshake: Handshake | None) -> Surroundings:
     return Surroundings()
 
 
+def nowhere_else(_trace: Trace) -> tuple[Trace, ...]:
+    """The good traces of other targets where there are no other targets."""
+    return ()
+
+
 async def observe(
     target: Target,
     probing: Probing,
     zones: ZoneMap,
     known: Mapping[str, Known] = NOTHING_KNOWN,
+    *,
     source: Source = SOMEWHERE,
     learn: Learn = nothing_learnt,
+    elsewhere: Elsewhere = nowhere_else,
 ) -> Observation:
     """Observe a target once.
 
     `known` is what earlier cycles have shown of the host's addresses, the one traced last at
     the end: it keeps address and flow stable from trace to trace, and narrows suspects. `source`
     is where the probes come from. `learn` takes each trace and the plain connect beside it, and
-    says what all targets' have shown of the surroundings.
+    says what all targets' have shown of the surroundings. `elsewhere` gives the good traces of
+    other targets that share the first hops of a trace.
     """
     started_at, began = time.time(), time.monotonic()
-    observation = await _Cycle(target, probing, zones, known, source, learn).observe()
+    observation = await _Cycle(target, probing, zones, known, source, learn, elsewhere).observe()
     return replace(observation, started_at=started_at, duration=time.monotonic() - began)
 
 
@@ -120,6 +106,16 @@ class _Seen:
     trace: Trace | None = None
     handshake: Handshake | None = None
     failure: Failure | None = None
+    controlled: Controlled = field(default_factory=Controlled)
+    surroundings: Surroundings = field(default_factory=Surroundings)
+
+
+class _Meaning(NamedTuple):
+    """What was seen, judged."""
+
+    verdict: Verdict
+    places: Mapping[str, Place]
+    conditions: Mapping[int, Condition]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +128,14 @@ class _Cycle:
     known: Mapping[str, Known]
     source: Source
     learn: Learn
+    elsewhere: Elsewhere
 
     async def observe(self) -> Observation:
         """The target's observation, from one address or from all."""
         seen = _Seen()
         addresses = await self._attempt(seen, self._addresses())
         if addresses is None:
-            return self._conclude(seen, time.time(), time.monotonic())
+            return _observation(self.target, seen, self._judge(seen))
         chosen, left_out = addresses
         if not self.target.all_addresses:
             return await self._observe_address(chosen[0])
@@ -165,12 +162,21 @@ class _Cycle:
         started_at, began = time.time(), time.monotonic()
         seen = _Seen(address)
         await self._attempt(seen, self._probe(seen, address))
-        return self._conclude(seen, started_at, began)
+        meaning = self._judge(seen)
+        if await self._control(seen, meaning.verdict):
+            healthy, meaning = meaning.verdict.state is State.OPEN, self._judge(seen)
+            # What only looked healthy until another port was asked needs all of them after all.
+            if healthy and meaning.verdict.state is not State.OPEN:
+                await self._control(seen, meaning.verdict)
+                meaning = self._judge(seen)
+        observation = _observation(self.target, seen, meaning)
+        return replace(observation, started_at=started_at, duration=time.monotonic() - began)
 
     async def _probe(self, seen: _Seen, address: str) -> None:
-        """Trace and connect side by side."""
+        """Trace and connect side by side, and the canary as soon as the connection succeeds."""
         target, source_port = self.target, self._known(address).source_port
         connecting = asyncio.create_task(_connect(self.probing, address, target.port))
+        asking = asyncio.create_task(self._ask_canary_after(connecting, address))
         try:
             # Its SYN goes first: a rejecting router may send six ICMP errors at once and then one
             # a second, and the application's view must not wait for what the trace uses up.
@@ -184,8 +190,56 @@ class _Cycle:
                 # Even without a trace, the application's view is worth having.
                 seen.failure = error.failure
             seen.handshake = await connecting
+            if seen.trace:
+                seen.surroundings = self.learn(seen.trace, seen.handshake)
+                seen.controlled = Controlled(canary=await asking)
         finally:
             connecting.cancel()
+            asking.cancel()
+
+    async def _ask_canary_after(
+        self, connecting: asyncio.Task[Handshake | None], address: str
+    ) -> Trace | None:
+        """Not where nobody answers: a router that rejects has few ICMP errors to give away."""
+        handshake = await asyncio.shield(connecting)
+        return None if handshake and not handshake.success else await self._ask_canary(address)
+
+    async def _ask_canary(self, address: str) -> Trace | None:
+        target, ask = self.target, self.probing.canary
+        if ask is None or not target.controls.canary:
+            return None
+        try:
+            return await ask(address, target.port)
+        except Exception:
+            log.exception(INTERNAL_ERROR, target.name)
+            return None
+
+    async def _control(self, seen: _Seen, verdict: Verdict) -> bool:
+        """Make the controls that the trace calls for; whether there is more to judge now."""
+        trace = seen.trace
+        if trace is None or verdict.state in NOTHING_TO_CONTROL:
+            return False
+        canary, last_good = seen.controlled.canary, self._known(seen.address).last_good
+        need = need_of(verdict, trace, seen.handshake, canary, last_good)
+        asking = asyncio.create_task(self._canary_beside(trace, canary))
+        try:
+            chosen, found = await controlled(trace, self.target, self.probing, need)
+            canary = await asking
+            elsewhere = self.elsewhere(chosen) if need is Need.EVERYTHING else ()
+        except Exception:
+            log.exception(INTERNAL_ERROR, self.target.name)
+            return False
+        finally:
+            asking.cancel()
+        before, after = seen.controlled, replace(found, canary=canary, elsewhere=elsewhere)
+        seen.trace, seen.controlled = chosen, after
+        return before != after or chosen is not trace
+
+    async def _canary_beside(self, trace: Trace, canary: Trace | None) -> Trace | None:
+        """What the canary said, asked now if it was not and somebody answers over TCP."""
+        if canary is None and any(a.reply.kind in TCP_KINDS for a in trace.answers):
+            return await self._ask_canary(trace.flow.destination)
+        return canary
 
     async def _attempt(self, seen: _Seen, step: Awaitable[T]) -> T | None:
         """Take a step; what goes wrong becomes the failure of what was seen."""
@@ -198,39 +252,27 @@ class _Cycle:
             seen.failure = _internal(error)
         return None
 
-    def _conclude(self, seen: _Seen, started_at: float, began: float) -> Observation:
-        verdict, zones = self._judge(seen)
-        return Observation(
-            target=self.target,
-            started_at=started_at,
-            duration=time.monotonic() - began,
-            verdict=verdict,
-            address=seen.address,
-            trace=seen.trace,
-            handshake=seen.handshake,
-            failure=seen.failure,
-            zones=zones,
-        )
-
-    def _judge(self, seen: _Seen) -> tuple[Verdict, dict[str, Zone]]:
+    def _judge(self, seen: _Seen) -> _Meaning:
+        trace, controls = seen.trace, seen.controlled
         try:
             verdict = judge(
-                seen.trace,
+                trace,
                 zones=self.zones,
                 failure=seen.failure,
                 handshake=seen.handshake,
                 last_good=self._known(seen.address).last_good,
                 source=self.source,
-                surroundings=self._surroundings(seen),
+                surroundings=seen.surroundings,
+                controlled=controls,
             )
-            return verdict, self.zones.zones_of(seen.trace) if seen.trace else {}
+            if trace is None:
+                return _Meaning(verdict, {}, {})
+            places = self.zones.places_of(trace, controls.traces)
+            return _Meaning(verdict, places, conditions_of(trace))
         except Exception as error:
             log.exception(INTERNAL_ERROR, self.target.name)
             seen.failure = _internal(error)
-            return judge(None, zones=self.zones, failure=seen.failure), {}
-
-    def _surroundings(self, seen: _Seen) -> Surroundings:
-        return self.learn(seen.trace, seen.handshake) if seen.trace else Surroundings()
+            return _Meaning(judge(None, zones=self.zones, failure=seen.failure), {}, {})
 
     def _known(self, address: str | None) -> Known:
         return self.known.get(address or "", Known())
@@ -247,6 +289,23 @@ def _several(found: Sequence[str], known: Mapping[str, Known]) -> list[str]:
     """The addresses to trace, as many as there is room for; those traced before stay in order."""
     stay = [address for address in known if address in found]
     return [*stay, *(address for address in found if address not in stay)][:MAX_ADDRESSES]
+
+
+def _observation(target: Target, seen: _Seen, meaning: _Meaning) -> Observation:
+    """All of it in one value, but for its times."""
+    return Observation(
+        target=target,
+        started_at=0.0,
+        duration=0.0,
+        verdict=meaning.verdict,
+        address=seen.address,
+        trace=seen.trace,
+        handshake=seen.handshake,
+        failure=seen.failure,
+        places=meaning.places,
+        controlled=seen.controlled,
+        conditions=meaning.conditions,
+    )
 
 
 def _internal(error: Exception) -> Failure:

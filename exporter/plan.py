@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from exporter import __version__
+from exporter.as_table import AsTable
+from exporter.canary import MEMORY
 from exporter.diagnosis.zones import Own
-from exporter.model import MAX_ADDRESSES, EngineStatus, Target
+from exporter.model import MAX_ADDRESSES, Controls, EngineStatus, NamedZone, Target
 from exporter.probing.tracer import CONFIRMATIONS, WINDOW
 from exporter.publish.tables import series_of_program, series_of_target
 from exporter.publish.text import host_port, printable
@@ -22,11 +25,15 @@ def describe(
     engine: EngineStatus,
     addresses: Mapping[str, Sequence[str]],
     own: Sequence[Own],
+    *,
+    no_echo: str = "",
+    table: AsTable | None = None,
 ) -> str:
     """The plan as text.
 
     `addresses` maps a target's name to what its host resolves to; `own` are the networks that the
-    host reveals.
+    host reveals; `no_echo` is why there are no ICMP echoes, "" where they are possible; `table` is
+    what AS_TABLE names.
     """
     return "\n".join(
         [
@@ -37,11 +44,15 @@ def describe(
             + " basic authentication",
             f"platform networks: {_networks(settings)}",
             *([f"inside as well, as this host shows: {_own(own)}"] if own else []),
+            *_zones(settings.zones),
+            *(["names of hops: by reverse DNS"] if settings.reverse_dns else []),
+            *([f"autonomous systems: from a table of {table.networks:,} rows"] if table else []),
             (
                 f"pace: at most {settings.max_concurrent_traces} traces at once and "
                 f"{settings.probes_per_second} probes a second"
             ),
             f"plain connects: {'one with each trace' if settings.connect_check else 'off'}",
+            *_controls(settings.targets, no_echo),
             *([f"proxies, which are never used: {settings.proxy}"] if settings.proxy else []),
             *(f"warning: {warning}" for warning in settings.warnings),
             "",
@@ -68,6 +79,37 @@ def _engine(engine: EngineStatus) -> str:
     return f"engine: {engine.name} ({engine.reason})"
 
 
+def _controls(targets: Sequence[Target], no_echo: str) -> Iterator[str]:
+    """What is measured beside the traces, the commonest choice first."""
+    choices = Counter(target.controls for target in targets).most_common()
+    for controls, count in choices[:MOST_SHOWN]:
+        of = "" if len(choices) == 1 else f" of {count} target{'s' * (count > 1)}"
+        always = "; ".join(_always(controls)) or "none"
+        failing = ", ".join(_where_something_fails(controls)) or "nothing more"
+        yield f"controls{of}: {always}; where something fails, {failing}"
+    if len(choices) > MOST_SHOWN:
+        yield f"controls of the other targets: {len(choices) - MOST_SHOWN} more choices"
+    if no_echo and any(controls.echo for controls, _ in choices):
+        yield f"no ICMP echo here: {no_echo}"
+
+
+def _always(controls: Controls) -> Iterator[str]:
+    if controls.canary:
+        yield f"a canary for each port, every {MEMORY:g} s"
+    if controls.flows > 1:
+        yield f"{controls.flows} flows in each cycle"
+
+
+def _where_something_fails(controls: Controls) -> Iterator[str]:
+    if controls.failing_flows > 1:
+        yield f"{controls.failing_flows} flows"
+    if controls.ports:
+        numbers = " and ".join(map(str, controls.ports))
+        yield f"port{'s' * (len(controls.ports) > 1)} {numbers} of the same destination"
+    if controls.echo:
+        yield "an ICMP echo"
+
+
 def _unresolved(addresses: Mapping[str, Sequence[str]]) -> list[str]:
     failed = sum(not found for found in addresses.values())
     if not failed:
@@ -79,9 +121,18 @@ def _unresolved(addresses: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _networks(settings: Settings) -> str:
-    if not settings.platform_networks:
-        return "none, so no block can be called external (set PLATFORM_NETWORKS)"
-    return ", ".join(str(network) for network in settings.platform_networks)
+    if settings.platform_networks:
+        return ", ".join(map(str, settings.platform_networks))
+    if any(zone.platform for zone in settings.zones):
+        return "those of zones alone"
+    except_zones = " but in a zone" if settings.zones else ""
+    return f"none, so no block{except_zones} can be called external (set PLATFORM_NETWORKS)"
+
+
+def _zones(zones: Iterable[NamedZone]) -> Iterator[str]:
+    for zone in zones:
+        side = "inside" if zone.platform else "outside"
+        yield f"zone {printable(zone.name)}, {side}: {', '.join(map(str, zone.networks))}"
 
 
 def _own(networks: Sequence[Own]) -> str:
@@ -121,11 +172,15 @@ def _traced(target: Target, addresses: Sequence[str]) -> int:
 
 
 def _typical(target: Target) -> int:
-    return TYPICAL_HOPS * target.plan.attempts + WINDOW
+    further = (target.controls.flows - 1) * (TYPICAL_HOPS + 1)
+    return TYPICAL_HOPS * target.plan.attempts + WINDOW + further
 
 
 def _most(target: Target) -> int:
-    return target.plan.max_hops * target.plan.attempts + CONFIRMATIONS
+    """With a second trace, where flows differ, and controls that add half of the first."""
+    trace = target.plan.max_hops * target.plan.attempts + CONFIRMATIONS
+    further = (target.controls.flows - 1) * (target.plan.max_hops + 1)
+    return 2 * trace + max(trace // 2, further)
 
 
 def _probes(

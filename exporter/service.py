@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from exporter import __version__
+from exporter.as_table import AsTable
 from exporter.diagnosis.proxies import noted
 from exporter.diagnosis.zones import ZoneMap
+from exporter.directory import Directory, read_table
+from exporter.elsewhere import elsewhere
 from exporter.model import (
     EngineStatus,
     Handshake,
@@ -21,9 +24,11 @@ from exporter.model import (
     Target,
     Trace,
 )
+from exporter.names import Names
 from exporter.networks import revealed
-from exporter.observer import Probing, observe
+from exporter.observer import observe
 from exporter.publish import objects
+from exporter.publish.change import news
 from exporter.publish.log import LogStats, TraceLog
 from exporter.publish.metrics import registry
 from exporter.publish.pages import Pages
@@ -31,13 +36,15 @@ from exporter.publish.server import start
 from exporter.publish.web import Credentials, Site
 from exporter.schedule.scheduler import Scheduler
 from exporter.settings import ConfigurationError, Settings
+from exporter.state.file import StateFile
 from exporter.store import Store
 from exporter.surroundings import Memory
+from exporter.verbs import Probing
 
 log = logging.getLogger(__name__)
 
 #: A reload changes these; every other setting needs a restart.
-RELOADABLE = ("targets", "platform_networks")
+RELOADABLE = ("targets", "platform_networks", "zones", "as_table")
 
 LoadSettings = Callable[[], Settings]
 
@@ -58,8 +65,12 @@ class Service:
         self._load = load
         self._zones = _zones_of(settings)
         self._store = Store(engine, settings.source, ReloadStatus(successful=True, at=now), now)
+        self._directory = Directory(Names() if settings.reverse_dns else None)
         self._probing = probing
         self._memory = Memory()
+        self._state_file = (
+            StateFile(settings.state_file, self._store) if settings.state_file else None
+        )
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[str | None]] = set()
         self._trace_log = TraceLog(settings.log_traces, log_stats)
@@ -76,19 +87,26 @@ class Service:
         )
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT; raises `ConfigurationError` when AS_TABLE is no good."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         server = await start(self._site, sockets, self._credentials())
+        self._use(await asyncio.to_thread(read_table, self._settings))
+        if self._state_file:
+            self._store.configure(self._settings.targets)
+            await self._state_file.load(self._zones.places_of)
+            self._state_file.start(stop)
         self._configure()
         _warn(self._settings)
         log.info("ready: %d targets, engine %s", len(self._store), self._store.engine.name)
         await stop.wait()
         log.info("stopping")
         await self._scheduler.stop()
+        if self._state_file:
+            await self._state_file.end()
         await server.stop()
 
     async def reload(self) -> str | None:
@@ -97,10 +115,12 @@ class Service:
             try:
                 # In a thread: a large file takes longer than a scrape may be kept waiting.
                 settings = await asyncio.to_thread(self._load)
+                table = await asyncio.to_thread(read_table, settings)
             except ConfigurationError as error:
                 return self._stay(error.problems)
             if not settings.targets:
                 return self._stay(("no target is configured any more",))
+            self._use(table)
             self._take_over(settings)
             return None
 
@@ -114,7 +134,7 @@ class Service:
         if kept != self._settings:
             log.warning(
                 "reloaded %s; the other settings that changed take effect after a restart",
-                " and ".join(RELOADABLE),
+                ", ".join(RELOADABLE),
             )
         self._settings = replace(
             self._settings, **{name: getattr(settings, name) for name in RELOADABLE}
@@ -131,6 +151,9 @@ class Service:
         log.warning("the configuration was not reloaded, the old one stays: %s", text)
         return "\n".join(problems)
 
+    def _use(self, table: AsTable | None) -> None:
+        self._directory = replace(self._directory, table=table)
+
     def _configure(self) -> None:
         self._zones = _zones_of(self._settings)
         self._store.configure(self._settings.targets)
@@ -140,19 +163,28 @@ class Service:
         record = self._store.get(target.name)
         if record is None:
             return
-        source = self._settings.source
         observation = await observe(
-            target, self._probing, self._zones, record.known, source, self._learn
+            target,
+            self._probing,
+            self._zones,
+            record.known,
+            source=self._settings.source,
+            learn=self._learn,
+            elsewhere=self._elsewhere,
         )
         self._store.unseen_errors = self._probing.unseen_errors()
-        observation = noted(observation, self._settings.proxy)
-        self._trace_log.write(observation, self._store.add(observation))
+        observation = self._directory.described(noted(observation, self._settings.proxy))
+        change = self._store.add(observation)
+        self._trace_log.write(observation, change, news(record, change))
 
     def _learn(self, trace: Trace, handshake: Handshake | None) -> Surroundings:
         now = time.monotonic()
         surroundings = self._memory.learn(trace, handshake, now)
         self._tell_whether_traceable(self._memory.untraceable(now))
         return surroundings
+
+    def _elsewhere(self, trace: Trace) -> tuple[Trace, ...]:
+        return elsewhere(self._store, trace, time.time())
 
     def _tell_whether_traceable(self, why_not: str) -> None:
         """Publish it, and log it once."""
@@ -174,7 +206,7 @@ class Service:
 
 
 def _zones_of(settings: Settings) -> ZoneMap:
-    return ZoneMap(settings.platform_networks, revealed(settings.source))
+    return ZoneMap(settings.platform_networks, revealed(settings.source), settings.zones)
 
 
 def _warn(settings: Settings) -> None:

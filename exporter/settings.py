@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
-from exporter.model import Proxy, Source, Target
+from exporter.model import NamedZone, Proxy, Source, Target
 
 Network = IPv4Network | IPv6Network
 
@@ -39,8 +39,15 @@ class Settings:
     basic_auth_username: str | None
     basic_auth_password: str | None = field(repr=False)
     config_file: Path | None
+    #: Where to keep what should survive a restart; None: nowhere.
+    state_file: Path | None
     source: Source
     #: None when the environment names no proxy.
     proxy: Proxy | None = None
+    zones: tuple[NamedZone, ...] = ()
+    #: Whether the names of responders are looked up.
+    reverse_dns: bool = False
+    #: The table of autonomous systems; None: none.
+    as_table: Path | None = None
     #: One printable line for each thing that was left out without stopping anything.
     warnings: tuple[str, ...] = field(default=(), compare=False)

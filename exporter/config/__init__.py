@@ -22,6 +22,7 @@ of which imports those before it alone:
     plain      JSON as dicts, lists and texts
     document   the YAML file, with the line of everything in it
     targets    the ways to write targets
+    zones      the ways to write zones
     bindings   bound services, in the three ways in which they are delivered
     service    the one of them that carries this configuration
     addresses  host and port in URIs that may hold secrets
@@ -53,6 +54,7 @@ from exporter.config.schema import (
 from exporter.config.service import document_of, own_binding
 from exporter.config.targets import all_targets
 from exporter.config.words import Place, Where, one_line
+from exporter.config.zones import all_zones
 from exporter.settings import ConfigurationError, Settings
 
 #: Hundreds of services may be bound, and none of them readable.
@@ -107,6 +109,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     ]
     given = _globals(environment, documents, problems)
     targets = all_targets(environment, documents, given, problems)
+    zones = all_zones(environment, documents, given.platform_networks, problems)
     if problems:
         raise ConfigurationError(map(one_line, problems))
     password = given.basic_auth_password
@@ -124,8 +127,12 @@ def load(environ: Mapping[str, str]) -> Settings:
         basic_auth_username=given.basic_auth_username,
         basic_auth_password=None if password is None else password.get_secret_value(),
         config_file=Path(path) if (path := environment.get("config_file")) else None,
+        state_file=Path(given.state_file) if given.state_file else None,
         source=runtime.source(environ, warnings),
         proxy=runtime.proxy(environ),
+        zones=zones,
+        reverse_dns=given.reverse_dns,
+        as_table=Path(given.as_table) if given.as_table else None,
         warnings=tuple(map(one_line, warnings[:MAX_WARNINGS])),
     )
 

@@ -21,6 +21,8 @@ from pydantic_settings import (
 
 from exporter.config.hosts import is_address
 from exporter.config.values import (
+    ControlPorts,
+    FileName,
     Host,
     Labels,
     ListenAddress,
@@ -31,12 +33,16 @@ from exporter.config.values import (
     Services,
     Switch,
     Username,
+    ZoneName,
     between,
 )
 from exporter.config.words import MAX_SHOWN, Place, shown
-from exporter.model import FAMILY_NAMES, FULL_TTL, Family, Plan
+from exporter.model import FAMILY_NAMES, FULL_TTL, Controls, Family, Plan
 
 _PLAN = Plan()
+_CONTROLS = Controls()
+#: More branches than a load balancer has in practice; each takes probes in every cycle.
+MAX_FLOWS = 16
 
 
 class Tracing(BaseModel):
@@ -48,7 +54,22 @@ class Tracing(BaseModel):
     timeout_seconds: Annotated[float, between(0.1, 60, "a number")] = _PLAN.timeout
     family: Annotated[Family, Field(description="auto, ipv4 or ipv6")] = Family.AUTO
     all_addresses: Switch = False
+    control_ports: ControlPorts = _CONTROLS.ports
+    icmp_echo: Switch = _CONTROLS.echo
+    canary: Switch = _CONTROLS.canary
+    failing_flows: Annotated[int, between(1, MAX_FLOWS)] = _CONTROLS.failing_flows
+    flows: Annotated[int, between(1, MAX_FLOWS)] = _CONTROLS.flows
     labels: Labels = {}
+
+    @field_validator("flows")
+    @classmethod
+    def _no_more_than_where_something_fails(cls, flows: int, info: ValidationInfo) -> int:
+        most = info.data.get("failing_flows", MAX_FLOWS)
+        if flows > most:
+            raise ValueError(
+                f"is more than failing_flows, which is {most}; write at most {most}, or raise that"
+            )
+        return flows
 
 
 class Entry(Tracing):
@@ -65,6 +86,17 @@ class Entry(Tracing):
         if is_address(host) and family not in {Family.AUTO, Family.of(host)}:
             raise ValueError(f"is no {FAMILY_NAMES[family]} address, and family is {family}")
         return host
+
+
+class ZoneEntry(BaseModel):
+    """One zone."""
+
+    name: ZoneName
+    networks: Annotated[
+        Networks,
+        Field(min_length=1, description="networks such as 10.0.0.0/8, at least one"),
+    ]
+    platform: Switch = False
 
 
 class Globals(BaseSettings, Tracing):
@@ -89,6 +121,9 @@ class Globals(BaseSettings, Tracing):
     basic_auth_username: Username = None
     basic_auth_password: Password = None
     discover_services: Services = ()
+    state_file: FileName = None
+    reverse_dns: Switch = False
+    as_table: FileName = None
 
     @classmethod
     def settings_customise_sources(
@@ -108,7 +143,8 @@ SECRETS = frozenset({"basic_auth_username", "basic_auth_password"})
 ENDPOINT_KEYS = ("endpoint", "endpoint_tcp_port", "endpoints")
 TRACING_KEYS = tuple(Tracing.model_fields)
 GLOBAL_KEYS = tuple(key for key in Globals.model_fields if key not in TRACING_KEYS)
-TOP_KEYS = ("targets", "defaults", *GLOBAL_KEYS)
+ZONE_KEYS = tuple(ZoneEntry.model_fields)
+TOP_KEYS = ("targets", "defaults", *GLOBAL_KEYS, "zones")
 #: Of a bound service, which may have texts alone.
 SERVICE_KEYS = ("endpoints", *TOP_KEYS)
 TARGET_KEYS = ("name", "host", "port", *TRACING_KEYS)
@@ -116,11 +152,12 @@ VARIABLES = (
     *(key for key in Globals.model_fields if key != "labels"),
     *ENDPOINT_KEYS,
     "config_file",
+    "zones",
 )
 
 #: Known keys at a level where they mean nothing, and what to do instead.
 _ELSEWHERE = {
-    **dict.fromkeys(GLOBAL_KEYS, "belongs to the top level of the file"),
+    **dict.fromkeys((*GLOBAL_KEYS, "zones"), "belongs to the top level of the file"),
     **dict.fromkeys(TRACING_KEYS, "belongs under defaults: or in a target"),
     **dict.fromkeys(("name", "host", "port"), "belongs in each target"),
     **dict.fromkeys(ENDPOINT_KEYS, "is a variable only; a file lists its targets under targets:"),

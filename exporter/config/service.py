@@ -15,7 +15,10 @@ from exporter.config.document import Document, yaml_in
 NAME = "egress-exporter"
 
 #: Keys whose text stands for more than a text -> how it begins then.
-STRUCTURED = {"targets": "", "defaults": "", "platform_networks": "[", "discover_services": "["}
+STRUCTURED = {
+    **dict.fromkeys(("targets", "defaults"), ""),
+    **dict.fromkeys(("platform_networks", "zones", "discover_services"), "["),
+}
 
 
 def own_binding(bound: Iterable[Binding], problems: list[str]) -> Binding | None:

@@ -11,7 +11,7 @@ from exporter.config.document import Document
 from exporter.config.hosts import parts_of_url
 from exporter.config.schema import TARGET_KEYS, TRACING_KEYS, Entry, Globals, checked
 from exporter.config.words import Place, Where, shown
-from exporter.model import Plan, Target, joined
+from exporter.model import Controls, Plan, Target, joined
 
 MAX_TARGETS = 2_000
 
@@ -138,4 +138,11 @@ def target_of(entry: Written, given: Globals, problems: list[str]) -> Target | N
         plan=Plan(found.max_hops, found.attempts, found.timeout_seconds),
         family=found.family,
         all_addresses=found.all_addresses,
+        controls=Controls(
+            ports=found.control_ports,
+            echo=found.icmp_echo,
+            canary=found.canary,
+            flows=found.flows,
+            failing_flows=found.failing_flows,
+        ),
     )

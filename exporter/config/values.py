@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from ipaddress import ip_address, ip_interface
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr
@@ -20,12 +21,16 @@ from exporter.settings import Network
 MAX_LABELS = 20
 MAX_LABEL_LENGTH = 200
 MAX_NAME_LENGTH = 100
+MAX_ZONE_NAME_LENGTH = 50
+MAX_CONTROL_PORTS = 8
+#: Linux' PATH_MAX.
+MAX_PATH_LENGTH = 4_096
 
 #: Labels that the metrics, or Prometheus itself, use for something else.
 RESERVED_LABELS = frozenset(
     {
         *("target", "host", "port", "address", "family", "name", "hop", "zone"),
-        *("state", "location", "reason", "engine"),
+        *("state", "location", "reason", "engine", "control"),
         *("instance", "job", "le", "quantile"),
     }
 )
@@ -82,6 +87,12 @@ def _password(secret: SecretStr) -> SecretStr:
     raise ValueError("should be a text in UTF-8 that is not empty")
 
 
+def _file_name(text: str) -> str:
+    if not Path(text).name:
+        raise ValueError("is a directory; it should be the path of a file")
+    return text
+
+
 def _listen_address(text: str) -> str:
     with suppress(ValueError):
         return str(ip_address(text))
@@ -91,6 +102,14 @@ def _listen_address(text: str) -> str:
 def _split(value: object) -> object:
     """The words of a text, separated by commas or blanks; anything else as it is."""
     return re.findall(r"[^\s,]+", value) if isinstance(value, str) else value
+
+
+def _none(words: object) -> object:
+    return () if words == ["none"] else words
+
+
+def _each_once(ports: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(ports))
 
 
 def _network(value: object) -> Network:
@@ -107,6 +126,17 @@ def _network(value: object) -> Network:
 
 
 Port = Annotated[int, between(1, 65_535)]
+ControlPorts = Annotated[
+    tuple[Port, ...],
+    BeforeValidator(_none),
+    BeforeValidator(_split),  # validators before the value run from the last one to the first
+    AfterValidator(_each_once),
+    Field(
+        max_length=MAX_CONTROL_PORTS,
+        description=f"at most {MAX_CONTROL_PORTS} ports from 1 to 65535, separated by commas or "
+        "spaces, or none",
+    ),
+]
 Switch = Annotated[bool, Field(description="true or false")]
 Host = Annotated[str, AfterValidator(host), Field(description="one DNS name or IP address")]
 Name = Annotated[
@@ -115,6 +145,7 @@ Name = Annotated[
     AfterValidator(_no_dot_segment),
     Field(description="one name"),
 ]
+ZoneName = Annotated[str, _printable(MAX_ZONE_NAME_LENGTH), Field(description="one name")]
 Labels = Annotated[
     dict[Annotated[str, AfterValidator(_label_name)], Annotated[str, _printable(MAX_LABEL_LENGTH)]],
     Field(
@@ -124,6 +155,10 @@ Labels = Annotated[
 ]
 ListenAddress = Annotated[
     str, AfterValidator(_listen_address), Field(description="one IP address of this host")
+]
+FileName = Annotated[
+    Annotated[str, _printable(MAX_PATH_LENGTH), AfterValidator(_file_name)] | None,
+    Field(description="the path of a file"),
 ]
 Networks = Annotated[
     tuple[Annotated[Network, PlainValidator(_network)], ...],

@@ -32,6 +32,8 @@ def shown(value: object) -> str:
         _, at, end = value.rpartition("@")
         text = f"***@{end}" if at else value
         return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
+    if isinstance(value, int):  # inherited, and judged before
+        return str(value)
     kinds = {"dict": "a mapping", "list": "a list"}
     return kinds.get(type(value).__name__, "an empty value")
 

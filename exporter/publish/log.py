@@ -22,13 +22,20 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from threading import Condition, Lock, Thread
 from typing import Literal, TextIO
 
 from exporter.model import Observation
 from exporter.publish.objects import logged_object, to_json
-from exporter.publish.text import printable, render_trace, shorten, summary_line, timestamp
+from exporter.publish.text import (
+    SUMMARY_NAME_LENGTH,
+    printable,
+    render_trace,
+    shorten,
+    summary_line,
+    timestamp,
+)
 from exporter.store import Change
 
 #: The longest backlog of the log, in bytes.
@@ -244,7 +251,7 @@ class TraceLog:
     """Writes an observation as a full trace, as a line or not at all; see 3 above.
 
     `policy` "all": every trace in full; "changes": in full when something changed, else a
-    line; "none": neither.
+    line; "none": neither. What has changed stands in a line of its own behind it.
     """
 
     def __init__(
@@ -255,17 +262,26 @@ class TraceLog:
         self._bucket = Bucket(RATE, BURST, clock)
         self._lost = 0
 
-    def write(self, observation: Observation, change: Change) -> None:
-        """Log the observation as the policy and the budget allow."""
+    def write(self, observation: Observation, change: Change, news: Sequence[str] = ()) -> None:
+        """Log the observation, and a line for each piece of news, as policy and budget allow."""
         if self._policy == "none":
             return
         self._announce()
+        self._write_trace(observation, change)
+        for line in news:
+            if not self._write(_news(observation, line)):
+                self._lose()
+
+    def _write_trace(self, observation: Observation, change: Change) -> None:
         wants_all = self._policy == "all" or bool(change)
         if wants_all and self._write(FULL[self._stats.format](observation), keep=RESERVE):
             return
         if not self._write(_line(observation)):
-            self._lost += 1
-            self._stats.drop()
+            self._lose()
+
+    def _lose(self) -> None:
+        self._lost += 1
+        self._stats.drop()
 
     def _announce(self) -> None:
         """Say how many lines were dropped, where that takes nothing from other lines."""
@@ -296,6 +312,12 @@ def _line(observation: Observation) -> Entry:
         "target": observation.target.name,
         "state": observation.verdict.state.value,
     }
+
+
+def _news(observation: Observation, line: str) -> Entry:
+    name = shorten(printable(observation.target.name), SUMMARY_NAME_LENGTH)
+    news = shorten(printable(line), PART_LENGTH)
+    return f"{name}: {news}", {"target": observation.target.name, "news": news}
 
 
 FULL: Mapping[Format, Callable[[Observation], Entry]] = {"text": _full_text, "json": _full_json}

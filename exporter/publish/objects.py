@@ -17,11 +17,28 @@ from exporter.model import (
     Hop,
     MplsLabel,
     Observation,
+    Place,
     Reply,
     ReplyKind,
     Target,
     Trace,
     Verdict,
+)
+from exporter.publish.change import (
+    change_object,
+    flapping_object,
+    history_object,
+    path_object,
+)
+from exporter.publish.controls import (
+    Control,
+    Kind,
+    answer_of,
+    controls_of,
+    flows_of,
+    outcome_of,
+    probes_of,
+    reply_ttl_of,
 )
 from exporter.publish.text import timestamp
 from exporter.store import Record, Store
@@ -42,11 +59,13 @@ def observation_object(observation: Observation) -> dict[str, object]:
 
 
 def logged_object(observation: Observation) -> dict[str, object]:
-    """The same for a log, which has less room: of further addresses it has the state alone."""
+    """The same for a log, which has less room: of what stands beside the trace the outcome."""
     return observation_object(replace(observation, each=())) | {
+        "flows": [_outcome_object(one) for one in flows_of(observation.controlled)],
+        "controls": [_named_object(one) for one in controls_of(observation.controlled)],
         "addresses": [
             {"address": one.address, "state": one.verdict.state.value} for one in observation.each
-        ]
+        ],
     }
 
 
@@ -63,8 +82,12 @@ def _measured_object(observation: Observation) -> dict[str, object]:
         "stop_reason": trace and trace.stop_reason.value,
         "gateway": trace and trace.gateway,
         "unseen_icmp_errors": trace and trace.unseen_errors,
-        "hops": [_hop_object(observation, hop) for hop in trace.hops] if trace else [],
+        "hops": _hop_objects(observation, trace),
         "confirmation": _confirmation_object(observation, trace),
+        "flows": [_flow_object(observation, one) for one in flows_of(observation.controlled)],
+        "controls": [
+            _control_object(observation, one) for one in controls_of(observation.controlled)
+        ],
         "connect": _connect_object(observation.handshake),
         "failure": _failure_object(observation),
         "verdict": _verdict_object(observation.verdict),
@@ -77,6 +100,8 @@ def record_object(record: Record) -> dict[str, object]:
         **_latest_object(record),
         "last_good": observation_object(record.last_good) if record.last_good else None,
         "first_bad": observation_object(record.first_bad) if record.first_bad else None,
+        "history": history_object(record),
+        "path_change": path_object(record),
     }
 
 
@@ -90,7 +115,9 @@ def _latest_object(record: Record) -> dict[str, object]:
     latest = record.latest
     return {
         **(observation_object(latest) if latest else _waiting_object(record.target)),
-        "state_since": timestamp(record.state_since) if latest else None,
+        "state_since": timestamp(record.history.since) if latest else None,
+        "change": change_object(record) if latest else None,
+        "flapping": flapping_object(record) if latest else None,
     }
 
 
@@ -108,6 +135,8 @@ def _waiting_object(target: Target) -> dict[str, object]:
         "unseen_icmp_errors": None,
         "hops": [],
         "confirmation": None,
+        "flows": [],
+        "controls": [],
         "connect": None,
         "failure": None,
         "verdict": None,
@@ -130,6 +159,54 @@ def _hop_object(observation: Observation, hop: Hop) -> dict[str, object]:
         "sent": hop.sent,
         "received": hop.received,
         "responders": _responder_objects(observation, hop),
+    }
+
+
+def _hop_objects(observation: Observation, trace: Trace | None) -> list[dict[str, object]]:
+    """The hops of the trace itself, whose conditions are known."""
+    conditions = observation.conditions
+    return [
+        {**_hop_object(observation, hop), "condition": conditions.get(hop.ttl)}
+        for hop in (trace.hops if trace else ())
+    ]
+
+
+def _flow_object(observation: Observation, trace: Trace) -> dict[str, object]:
+    """A further flow; `hops` are those that it asked."""
+    return {
+        **_outcome_object(trace),
+        "hops": [_hop_object(observation, hop) for hop in trace.hops if hop.sent],
+        "confirmation": _confirmation_object(observation, trace),
+    }
+
+
+def _control_object(observation: Observation, control: Control) -> dict[str, object]:
+    """A control; the hops of another target's trace stand with that target."""
+    if control.kind is Kind.ELSEWHERE:
+        return {**_named_object(control), "hops": [], "confirmation": None}
+    return {**_named_object(control), **_flow_object(observation, control.trace)}
+
+
+def _named_object(control: Control) -> dict[str, object]:
+    flow = control.trace.flow
+    return {
+        "control": control.kind.value,
+        "address": flow.destination,
+        "port": flow.destination_port or None,
+        **_outcome_object(control.trace),
+    }
+
+
+def _outcome_object(trace: Trace) -> dict[str, object]:
+    reply, (sent, received) = answer_of(trace), probes_of(trace)
+    return {
+        "source_port": trace.flow.source_port or None,
+        "outcome": outcome_of(trace).value,
+        "reply": reply and reply.kind.value,
+        "distance": trace.distance,
+        "reply_ttl": reply_ttl_of(trace),
+        "sent": sent,
+        "received": received,
     }
 
 
@@ -160,14 +237,24 @@ def _responder_object(observation: Observation, answers: list[Answer]) -> dict[s
     first = replies[0]
     return {
         "address": first.address,
-        "name": None,
-        "zone": observation.zone_of(first.address).value,
+        **_place_object(observation.place_of(first.address)),
         "reply": first.kind.value,
         "icmp": first.icmp and list(first.icmp),
         "rtt_seconds": [round(answer.rtt, 6) for answer in answers],
         "reply_ttl": first.ttl,
         "mpls": [_mpls_object(label) for label in _label_stack(replies)],
         "rewritten": sorted({field for reply in replies for field in reply.rewritten}),
+    }
+
+
+def _place_object(place: Place) -> dict[str, object]:
+    """What is known of a responder; `zone` is the configured name, or else the side."""
+    number, name = place.as_number, place.as_name
+    return {
+        "name": place.name,
+        "zone": place.zone_name,
+        "side": place.zone.value,
+        "as": None if number is None else {"number": number, "name": name},
     }
 
 
@@ -212,4 +299,6 @@ def _verdict_object(verdict: Verdict) -> dict[str, object]:
         "confidence": verdict.confidence.value,
         "reason": verdict.reason,
         "evidence": list(verdict.evidence),
+        "flows": verdict.flows,
+        "flows_blocked": verdict.flows_blocked,
     }

@@ -21,8 +21,16 @@ from exporter.model import (
     State,
     Verdict,
 )
+from exporter.publish.change import change_words, changes, flapping_words, path_words
 from exporter.publish.instance import answered_by, routing_headers
-from exporter.publish.text import host_port, printable, timestamp, trace_lines, where
+from exporter.publish.text import (
+    control_lines,
+    host_port,
+    printable,
+    timestamp,
+    trace_lines,
+    where,
+)
 from exporter.store import Record, Store
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -55,6 +63,7 @@ class Shown:
     sentence: str
     facts: str
     evidence: tuple[str, ...]
+    controls: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,9 @@ class Entry:
     location: str
     age: str
     sentence: str
+    #: What has changed, a sentence each; `urgent`: the index tells it, too.
+    news: tuple[str, ...]
+    urgent: bool
     shown: Shown | None
 
 
@@ -80,6 +92,17 @@ class Part:
     tone: str
     note: str
     shown: Shown | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A change of state: a line of a target's history."""
+
+    at: str
+    was: str
+    state: str
+    tone: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +162,9 @@ class Pages:
             api=f"/api/v1/targets/{_quote(name)}",
             entry=entry,
             endpoint=host_port(record.target),
-            since=_time(record.state_since) if record.latest else "",
+            since=_time(record.history.since) if record.latest else "",
+            moved=printable(path_words(record)) if record.latest else "",
+            turns=tuple(_turns(record)),
             parts=tuple(_parts(record, now)),
         )
 
@@ -162,6 +187,8 @@ class Pages:
             location=_location(verdict),
             age=_age(latest, now) if latest else "-",
             sentence=printable(verdict.reason) if verdict else "Waiting for its first trace.",
+            news=tuple(_news(record)) if latest else (),
+            urgent=record.history.flapping or not verdict or verdict.state is not State.OPEN,
             shown=shown[1] if shown else None,
         )
 
@@ -214,6 +241,20 @@ def _latest_parts(latest: Observation, now: float) -> Iterator[Part]:
         yield _part(f"Latest trace to {printable(str(one.address))}", one, now)
 
 
+def _news(record: Record) -> Iterator[str]:
+    """That the target flaps, if so, and its last change."""
+    if flapping := flapping_words(record):
+        yield printable(f"{flapping[0].upper()}{flapping[1:]}.")
+    if change := change_words(record):
+        yield printable(change)
+
+
+def _turns(record: Record) -> Iterator[Turn]:
+    for was, now in changes(record):
+        tone, reason = TONES[now.state], printable(now.reason)
+        yield Turn(_time(now.since), was.state, now.state, tone, reason)
+
+
 def _part(title: str, observation: Observation, now: float) -> Part:
     state = observation.verdict.state
     return Part(title, TONES[state], f"{state}, {_age(observation, now)} ago", _show(observation))
@@ -226,6 +267,7 @@ def _show(observation: Observation) -> Shown:
         sentence=printable(verdict.reason),
         facts=f"{verdict.state}, {where(verdict)}, confidence {verdict.confidence}",
         evidence=tuple(map(printable, verdict.evidence)),
+        controls=tuple(control_lines(observation)),
     )
 
 

@@ -28,8 +28,12 @@ from exporter.model import (
     State,
     Zone,
 )
+from exporter.publish.controls import Kind, Outcome, controls_of, outcome_of
 from exporter.publish.log import LogStats
 from exporter.store import Record, Store
+
+#: The controls that are made for the target itself.
+MEASURED = (Kind.PORT, Kind.ECHO, Kind.CANARY)
 
 #: The values of a metric's own labels, and the number.
 Sample = tuple[tuple[str, ...], float]
@@ -122,7 +126,8 @@ def _hop_info(reading: Reading) -> Iterator[Sample]:
     for hop in reading.path:
         if reading.latest and hop.answers:
             address = hop.addresses[0]
-            yield (str(hop.ttl), address, reading.latest.zone_of(address), ""), 1
+            place = reading.latest.place_of(address)
+            yield (str(hop.ttl), address, place.zone_name, place.name or ""), 1
 
 
 def _target_info(reading: Reading) -> Iterator[Sample]:
@@ -146,6 +151,21 @@ def _failures(reading: Reading) -> Iterator[Sample]:
         yield (reason.value,), reading.record.failures[reason]
 
 
+def _state_file(program: Program) -> Iterator[Sample]:
+    written = program.store.state_file_written
+    if written is not None:
+        yield (), written
+
+
+def _controls_answered(reading: Reading) -> Iterator[Sample]:
+    """Of several ports one answer is enough; what was not asked does not exist."""
+    controls = controls_of(reading.latest.controlled) if reading.latest else ()
+    for kind in MEASURED:
+        outcomes = {outcome_of(one.trace) for one in controls if one.kind is kind}
+        if outcomes - {Outcome.NOT_MEASURED}:
+            yield (kind.value,), Outcome.REACHED in outcomes
+
+
 def _suspect_hop(position: int) -> Callable[[Observation], float]:
     def read(observation: Observation) -> float:
         suspects = observation.verdict.suspect_hops
@@ -155,7 +175,7 @@ def _suspect_hop(position: int) -> Callable[[Observation], float]:
 
 
 def _hops_in(observation: Observation, zone: Zone) -> Iterator[int]:
-    """The hops with a responder in the zone."""
+    """The hops with a responder on that side of the edge."""
     for hop in observation.trace.path if observation.trace else ():
         replies = (answer.reply for answer in hop.answers)
         if any(r.kind in AT_THEIR_HOP and observation.zone_of(r.address) is zone for r in replies):
@@ -207,6 +227,28 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         "Last hop of the smallest range that must contain the blocking device; 0: not blocked.",
         (),
         of_observation(_suspect_hop(1)),
+    ),
+    Row(
+        "egress_flows",
+        "gauge",
+        "Flows to the endpoint that were tried in the latest cycle; 0: none.",
+        (),
+        of_observation(lambda observation: observation.verdict.flows),
+    ),
+    Row(
+        "egress_flows_blocked",
+        "gauge",
+        "Flows of these that are blocked; 0: none, or not known.",
+        (),
+        of_observation(lambda observation: observation.verdict.flows_blocked),
+    ),
+    Row(
+        "egress_control_answered",
+        "gauge",
+        "Whether the control was answered in its destination's name in the latest cycle; absent "
+        "when it was not made. Nobody should answer the canary.",
+        ("control",),
+        _controls_answered,
     ),
     Row(
         "egress_last_platform_hop",
@@ -270,6 +312,20 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         "Traces in which other routers answered than before; a hop that falls silent is no change.",
         (),
         of_record(lambda record: record.path_changes),
+    ),
+    Row(
+        "egress_state_changes_total",
+        "counter",
+        "Changes of the state; a single unknown one between two equal states is none.",
+        (),
+        of_record(lambda record: record.history.changes),
+    ),
+    Row(
+        "egress_flapping",
+        "gauge",
+        "Whether the state has changed too often of late to be told change by change.",
+        (),
+        of_record(lambda record: record.history.flapping),
     ),
     Row(
         "egress_traces_total",
@@ -382,6 +438,13 @@ PROGRAM_METRICS: tuple[Row[Program], ...] = (
         lambda program: [((), program.store.reload.at)],
     ),
     Row(
+        "egress_state_file_last_write_successful",
+        "gauge",
+        "Whether the last writing of the state file succeeded; absent before the first one.",
+        (),
+        _state_file,
+    ),
+    Row(
         "egress_log_lines_dropped_total",
         "counter",
         "Log entries lost because the log's reader was too slow or the log's budget was spent.",
@@ -408,6 +471,7 @@ def series_of_target(hops: int) -> int:
         "state": len(State),
         "location": len(Location),
         "reason": len(FailureReason),
+        "control": len(MEASURED),
     }
     rows = (row for row in TARGET_METRICS if row.read is not _address_info)
     return sum(sizes.get(row.labels[0], 1) if row.labels else 1 for row in rows)

@@ -2,8 +2,8 @@
 
 The shape is the one that tcptraceroute's users know: a line a hop, the address where it
 changes, a round-trip time or `*` for each attempt, in the order in which they were sent.
-What the old tools leave out stands beside it in brackets (what answered, which zone) and on
-indented lines below it (MPLS labels, rewritten fields).
+What the old tools leave out stands beside it in brackets (what answered, which zone, whose
+network) and on indented lines below it (MPLS labels, rewritten fields).
 
 Everything from outside passes through `printable`: names, addresses, error messages. So a
 line of this text is one line on any terminal and in any log.
@@ -11,30 +11,49 @@ line of this text is one line on any terminal and in any log.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from exporter.model import (
+    END_KINDS,
     REACHED_STATES,
     Answer,
+    Condition,
     Family,
     Handshake,
     Hop,
     MplsLabel,
     Observation,
+    Place,
     Reply,
     ReplyKind,
+    State,
     StopReason,
     Target,
     Trace,
     Verdict,
     Zone,
+    joined,
+)
+from exporter.publish.controls import (
+    Control,
+    Kind,
+    Outcome,
+    answer_of,
+    branches_of,
+    controls_of,
+    flows_of,
+    outcome_of,
+    probes_of,
 )
 
 #: The longest summary line, in characters.
 SUMMARY_LENGTH = 200
 #: So much of a name may stand in the summary line; what matters more must fit behind it.
 SUMMARY_NAME_LENGTH = 60
+#: So much of the name of an autonomous system stands behind its number.
+AS_NAME_LENGTH = 40
 
 #: What an ICMP error says: traceroute's mark for it, where it has one, and its words.
 ICMP_WORDS = {
@@ -75,6 +94,25 @@ TCP_WORDS = {
     ReplyKind.RST: "closed",
     ReplyKind.ACK: "answers with ACK",
 }
+
+#: The same where the verdict is that somebody nearer has answered for it.
+FORGED_WORDS = {
+    (State.RESET, ReplyKind.RST): "reset in its name",
+    (State.INTERCEPTED, ReplyKind.SYN_ACK): "accepted in its name",
+}
+
+#: What a hop's asterisks would not tell by themselves.
+TOLD_CONDITIONS = {Condition.RATE_LIMITED, Condition.LOSSY}
+
+#: What a control's answer is called; as a sign of life an RST is as good as a SYN-ACK.
+END_WORDS = {
+    ReplyKind.SYN_ACK: "SYN-ACK",
+    ReplyKind.RST: "RST",
+    ReplyKind.ACK: "ACK",
+    ReplyKind.ECHO_REPLY: "echo reply",
+}
+#: The longest address that IPv6 has (RFC 4291, section 2.2).
+ADDRESS_LENGTH = 45
 
 STOP_WORDS = {
     StopReason.DESTINATION: "the destination answered",
@@ -162,6 +200,7 @@ def render_trace(observation: Observation) -> str:
     """The raw trace and the verdict, lines separated by newlines, none at the end."""
     lines = (
         *trace_lines(observation),
+        *_controls(observation),
         *other_lines(observation),
         *verdict_lines(observation.verdict),
     )
@@ -175,10 +214,21 @@ def trace_lines(observation: Observation) -> Iterator[str]:
     if trace:
         yield from _hop_lines(observation, trace)
         yield from _end_lines(observation, trace)
+        yield from _branch_lines(observation)
     if (failure := observation.failure) and not (trace and trace.failure):
         yield f"no usable trace, {failure.reason}: {printable(failure.message)}"
     if observation.handshake:
         yield _handshake_line(observation.handshake)
+
+
+def control_lines(observation: Observation) -> Iterator[str]:
+    """What was measured beside the trace, a line for each control and one for further flows."""
+    for control in controls_of(observation.controlled):
+        yield f"{_control(control)}: {_came(control.trace)}{_judged(control)}"
+    if flows := flows_of(observation.controlled):
+        counts = Counter(outcome_of(flow) for flow in flows)
+        outcomes = ", ".join(f"{counts[one]} {one}" for one in Outcome if counts[one])
+        yield f"{len(flows)} further {'flow' if len(flows) == 1 else 'flows'}: {outcomes}"
 
 
 def other_lines(observation: Observation) -> Iterator[str]:
@@ -245,6 +295,8 @@ def _silent_line(hops: tuple[Hop, ...]) -> str:
 
 def _lines_of_hop(observation: Observation, hop: Hop) -> Iterator[str]:
     lines = _attempts(observation, hop)
+    if (condition := observation.conditions.get(hop.ttl)) in TOLD_CONDITIONS:
+        lines[-1] += f"  [{condition}]"
     yield f"{hop.ttl:2} {lines[0]}"
     yield from (f"   {line}" for line in lines[1:])
     yield from _notes(answer.reply for answer in hop.answers)
@@ -271,11 +323,26 @@ def _attempts(observation: Observation, hop: Hop) -> list[str]:
 
 
 def _responder(observation: Observation, answer: Answer) -> str:
-    """The address and, in brackets, what it said and where it stands."""
-    reply = answer.reply
-    zone = observation.zone_of(reply.address)
-    tags = (_saying(reply), "" if zone is Zone.UNKNOWN else zone)
-    return " ".join((printable(reply.address), *(f"[{tag}]" for tag in tags if tag)))
+    """Name and address and, in brackets, what it said, where it stands and whose it is."""
+    reply, place = answer.reply, observation.place_of(answer.reply.address)
+    address = printable(reply.address)
+    shown = f"{printable(place.name)} ({address})" if place.name else address
+    forged = FORGED_WORDS.get((observation.verdict.state, reply.kind))
+    tags = (forged or _saying(reply), _zone(place), _autonomous_system(place))
+    return " ".join((shown, *(f"[{tag}]" for tag in tags if tag)))
+
+
+def _zone(place: Place) -> str:
+    """The side of the edge, and the zone's name where it has one; "" when neither is known."""
+    if place.zone_name == place.zone:
+        return "" if place.zone is Zone.UNKNOWN else place.zone
+    return f"{place.zone}: {printable(place.zone_name)}"
+
+
+def _autonomous_system(place: Place) -> str:
+    if place.as_number is None:
+        return ""
+    return f"AS{place.as_number} {printable(shorten(place.as_name, AS_NAME_LENGTH))}".rstrip()
 
 
 def _saying(reply: Reply) -> str:
@@ -323,3 +390,73 @@ def _handshake_line(handshake: Handshake) -> str:
         return f"connect(): succeeded in {duration(handshake.duration)}"
     error = printable(handshake.error or "no reason given")
     return f"connect(): failed after {duration(handshake.duration)}: {error}"
+
+
+# -- controls ----------------------------------------------------------------------------
+
+
+def _controls(observation: Observation) -> Iterator[str]:
+    lines = tuple(control_lines(observation))
+    if lines:
+        yield "controls in the same cycle:"
+        yield from (f"  {line}" for line in lines)
+
+
+def _control(control: Control) -> str:
+    flow = control.trace.flow
+    if control.kind is Kind.PORT:
+        return f"port {flow.destination_port}"
+    if control.kind is Kind.ECHO:
+        return "ICMP echo"
+    return joined(printable(flow.destination), flow.destination_port)
+
+
+def _came(trace: Trace) -> str:
+    """What came back, from how far away; of several answers the one that decides."""
+    reply = answer_of(trace)
+    if reply is None:
+        failure = trace.failure
+        sent, _ = probes_of(trace)
+        return f"not measured, {printable(failure.message)}" if failure else _unanswered(sent)
+    if reply.kind not in END_KINDS:
+        return f"{_saying(reply)}, from {printable(reply.address)}"
+    saying = END_WORDS.get(reply.kind, reply.kind.value)
+    return f"{saying} at hop {trace.distance}" if trace.distance else saying
+
+
+def _unanswered(sent: int) -> str:
+    return f"no answer to {sent} {'probe' if sent == 1 else 'probes'}"
+
+
+def _judged(control: Control) -> str:
+    """What is to be said of a control besides what came back."""
+    outcome = outcome_of(control.trace)
+    if control.kind is Kind.ELSEWHERE:
+        return ", over the same first hops"
+    if control.kind is not Kind.CANARY or outcome is Outcome.NOT_MEASURED:
+        return ""
+    return ", though nobody has this address" if outcome is Outcome.REACHED else ", as it should be"
+
+
+def _branch_lines(observation: Observation) -> Iterator[str]:
+    """Flows that end differently, side by side where they differ."""
+    branches = branches_of(observation)
+    if branches is None:
+        return
+    table = [
+        ["hop", *(f"port {flow.flow.source_port}" for flow in branches.flows)],
+        *([str(ttl), *map(_cell, hops)] for ttl, hops in branches.rows),
+        ["end", *(outcome_of(flow) for flow in branches.flows)],
+    ]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    yield "flows by source port, where they differ:"
+    for row in table:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield f"  {'  '.join(cells)}".rstrip()
+
+
+def _cell(hop: Hop | None) -> str:
+    """The first responder of a hop; "*" for none, "-" where nobody was asked."""
+    if hop is None:
+        return "-"
+    return shorten(printable(hop.addresses[0]), ADDRESS_LENGTH) if hop.answers else "*"

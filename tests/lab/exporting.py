@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,25 @@ def exporting(
     lab: Lab, settings: Mapping[str, str], *wrapper: str, **options: Any
 ) -> Iterator[Exporter]:
     """Run `serve` in the prober's namespace, behind a wrapper command if one is given."""
+    with serving(lab.popen, environment(lab, **settings), *wrapper, **options) as exporter:
+        yield exporter
+
+
+@contextmanager
+def serving(
+    popen: Callable[..., subprocess.Popen[str]],
+    env: Mapping[str, str],
+    *wrapper: str,
+    **options: Any,
+) -> Iterator[Exporter]:
+    """Run `serve` with this environment wherever `popen` starts it; see `Lab.popen`."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        lab.popen(
+        popen(
             [*wrapper, *COMMAND, "serve"],
             listener,
             cwd=ROOT,
-            env=environment(lab, **settings),
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -84,7 +84,11 @@ def build_device(device: dict[str, Any]) -> list[socket.socket]:
     """Configure one namespace from within; the prober's is the one that we are in."""
     with network_of(device["name"]):
         configure_kernel(forwards=device["forwards"])
+        for path, value in device["kernel"]:
+            (SYSCTL / path).write_text(value)
         run("ip", "-batch", "-", given=device["ip"])
+        if device["ip6"]:
+            run("ip", "-6", "-batch", "-", given=device["ip6"])
         if device["nft"]:
             run("nft", "-f", "-", given=device["nft"])
         # A socket stays in the namespace that it was made in.

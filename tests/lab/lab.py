@@ -70,13 +70,19 @@ class LabError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One namespace, "" for the prober's: text for `ip -batch` and `nft -f`, open TCP ports."""
+    """One namespace, "" for the prober's: text for `ip -batch` and `nft -f`, open TCP ports.
+
+    `ip6` is for what tells no family by its addresses, and is IPv4's without `ip -6`: rules.
+    `kernel` holds (path below /proc/sys/net, value).
+    """
 
     name: str
     forwards: bool
     ip: str
+    ip6: str = ""
     nft: str = ""
     ports: tuple[int, ...] = ()
+    kernel: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +203,14 @@ def _statements(rule: Rule) -> Iterator[str]:
 
 
 class Lab:
-    """The lab of one scenario; a context manager.
+    """The lab of one scenario, built as `built` says if it is more than that; a context manager.
 
     Raises LabError on entry where it cannot be built.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, built: Plan | None = None) -> None:
         self.scenario = scenario
-        self._plan = plan(scenario)
+        self._plan = built or plan(scenario)
 
     def __enter__(self) -> Self:
         self._holder = _hold()

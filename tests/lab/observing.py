@@ -24,6 +24,7 @@ from exporter.probing.engines.syn import SynEngine
 from exporter.probing.resolver import Resolver
 from exporter.publish.objects import observation_object, to_json
 from exporter.store import Store
+from exporter.verbs import Probing
 from tests.lab.lab import Lab
 
 
@@ -67,7 +68,7 @@ class Observer:
 async def main(endpoints: list[str]) -> None:
     """Observe on every line until standard input ends."""
     prober = Prober(Driver(SynEngine(), 200, PROBE_BURST))
-    probing = observer.Probing(Resolver().resolve, prober.trace, handshake.connect)
+    probing = Probing(Resolver().resolve, prober.trace, handshake.connect)
     targets = [
         Target(endpoint, host, int(port))
         for endpoint in endpoints

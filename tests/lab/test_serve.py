@@ -311,6 +311,8 @@ VERDICT_KEYS = {
     "confidence",
     "reason",
     "evidence",
+    "flows",
+    "flows_blocked",
 }
 
 

@@ -16,12 +16,10 @@ refuses with an RST without ACK, which is none to a connecting socket.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -31,6 +29,7 @@ from tests.lab.conftest import OpenLab
 from tests.lab.engines import WRAPPERS
 from tests.lab.exporting import COMMAND, ROOT, environment, exporting
 from tests.lab.lab import Lab
+from tests.lab.user_mode import INNER, passt, slirp
 
 SCENARIO = scenarios.load(scenarios.FOLDER / "mid_path_firewall.toml")
 OPEN, CLOSED, DROPPED, PROHIBITED = (
@@ -41,37 +40,10 @@ ROUTELESS = "198.51.100.1:443"
 #: A router that listens nowhere.
 ROUTER = f"{SCENARIO.address(3)}:80"
 ENDPOINTS = (OPEN, CLOSED, DROPPED, PROHIBITED, ROUTELESS)
-INNER = ("ip", "netns", "exec", "inner")
 ENGINES = ("syn", "connect")
-ABSENT = "the lab needs {} (Debian package {})"
 
 
 # -- user-mode networks ----------------------------------------------------------------
-
-
-@contextmanager
-def slirp(lab: Lab) -> Iterator[None]:
-    """slirp4netns between the inner namespace and the prober's; ready when this is entered."""
-    ready, told = os.pipe()
-    argv = ["slirp4netns", "--netns-type=path", "--configure", f"--ready-fd={told}"]
-    argv += ["/run/netns/inner", "tap0"]
-    with lab.popen(argv, pass_fds=(told,), stdout=subprocess.DEVNULL) as process:
-        os.close(told)
-        assert os.read(ready, 1), ABSENT.format("slirp4netns", "slirp4netns")
-        os.close(ready)
-        try:
-            yield
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def passt(lab: Lab) -> Iterator[None]:
-    """The same with passt, which goes into the background when it is ready, and with the lab."""
-    argv = ["pasta", "--config-net", "--netns-only", "--netns", "/run/netns/inner", "--runas", "0"]
-    done = lab.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert done.returncode == 0, ABSENT.format("pasta", "passt")
-    yield
 
 
 NETWORKS: dict[str, Callable[[Lab], Any]] = {"slirp": slirp, "passt": passt}

@@ -11,9 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from exporter.model import (
+    CANARIES,
     FULL_TTL,
     Answer,
+    Condition,
     Confidence,
+    Controlled,
     EngineStatus,
     Failure,
     FailureReason,
@@ -23,6 +26,7 @@ from exporter.model import (
     Location,
     MplsLabel,
     Observation,
+    Place,
     Probe,
     ReloadStatus,
     Reply,
@@ -117,12 +121,11 @@ def trace(
     )
 
 
-def zones() -> Mapping[str, Zone]:
-    """The zone of every address of the path."""
-    return {
-        address(hop): Zone.PLATFORM if hop <= PLATFORM_HOPS else Zone.EXTERNAL
-        for hop in range(1, DISTANCE + 1)
-    }
+def places() -> Mapping[str, Place]:
+    """Every address of the path."""
+    sides = (Zone.EXTERNAL, Zone.PLATFORM)
+    zones = {hop: sides[hop <= PLATFORM_HOPS] for hop in range(1, DISTANCE + 1)}
+    return {address(hop): Place(zone, zone.value) for hop, zone in zones.items()}
 
 
 def observation(of: Target, verdict: Verdict, made: Trace, **changes: Any) -> Observation:
@@ -135,7 +138,7 @@ def observation(of: Target, verdict: Verdict, made: Trace, **changes: Any) -> Ob
             verdict=verdict,
             address=DESTINATION,
             trace=made,
-            zones=zones(),
+            places=places(),
         ),
         **changes,
     )
@@ -314,6 +317,49 @@ def varied(name: str = "varied") -> Observation:
     )
 
 
+def sounding(
+    full: Hop, hops: Iterable[Hop] = (), flow: Flow | None = None, engine: str = "syn"
+) -> Trace:
+    """A control to the destination: what answered the full TTL, and the hops that were asked."""
+    asked = {hop.ttl: hop for hop in hops}
+    consecutive = (asked.get(ttl, Hop(ttl, 0)) for ttl in range(1, max(asked, default=0) + 1))
+    reached = StopReason.DESTINATION if full.answers else StopReason.SILENCE
+    made = trace(consecutive, reached, confirmation=full, duration=0.3)
+    return replace(made, engine=engine, flow=flow or made.flow)
+
+
+def beside(port: int = 5432) -> Controlled:
+    """One control of each kind, and three further flows, of which two pass by another router."""
+    accepted = end(FULL_TTL, ReplyKind.SYN_ACK, sent=1)
+    refusal = end(FULL_TTL, ReplyKind.UNREACHABLE, by=address(6), icmp=(3, 13), sent=1)
+    other_way = Hop(7, 1, (answer(7, 1, address="10.9.6.6"),))
+    sweep = (*routers(6), other_way, *routers(DISTANCE - 1)[7:], end(DISTANCE, ReplyKind.SYN_ACK))
+    once = tuple(replace(hop, sent=1, answers=hop.answers[:1]) for hop in sweep)
+    elsewhere = trace(sweep, StopReason.DESTINATION)
+    return Controlled(
+        flows=(
+            sounding(accepted, once, Flow(SOURCE, 37533, DESTINATION, port)),
+            sounding(Hop(FULL_TTL, 3), (), Flow(SOURCE, 41632, DESTINATION, port)),
+            sounding(accepted, once, Flow(SOURCE, 45731, DESTINATION, port)),
+        ),
+        ports=(
+            sounding(accepted, once[5:], Flow(SOURCE, 40001, DESTINATION, 443)),
+            sounding(refusal, (), Flow(SOURCE, 40002, DESTINATION, 80)),
+        ),
+        echo=sounding(Hop(FULL_TTL, 3), (), Flow(SOURCE, 0, DESTINATION, 0), "echo"),
+        canary=sounding(Hop(FULL_TTL, 3), (), Flow(SOURCE, 40003, CANARIES[0], port)),
+        elsewhere=(replace(elsewhere, flow=Flow(SOURCE, 33500, "10.9.12.2", 443)),),
+    )
+
+
+def balanced(name: str = "balanced") -> Observation:
+    """Blocked on two of four paths, with every control; a hop limits itself, another loses."""
+    made = filtered(name)
+    verdict = replace(made.verdict, flows=4, flows_blocked=2)
+    conditions = {2: Condition.RATE_LIMITED, 3: Condition.LOSSY, 4: Condition.ANSWERS}
+    return replace(made, verdict=verdict, controlled=beside(), conditions=conditions)
+
+
 def hostile(text: str = HOSTILE) -> Observation:
     """Every text that can come from outside is an attack, or another text."""
     failure = Failure(FailureReason.INTERNAL, text)
@@ -344,7 +390,14 @@ def hostile(text: str = HOSTILE) -> Observation:
         trace=replace(made, engine=text, failure=failure, flow=Flow(text, 1, text, 2)),
         handshake=Handshake(success=False, duration=1.0, error=text),
         failure=failure,
-        zones={text: Zone.EXTERNAL},
+        controlled=Controlled(
+            flows=(replace(made, flow=Flow(text, 3, text, 2)),),
+            ports=(replace(made, flow=Flow(text, 4, text, 2), failure=failure),),
+            canary=sounding(Hop(FULL_TTL, 1), (), Flow(text, 5, text, 2)),
+            elsewhere=(made,),
+        ),
+        conditions={1: Condition.LOSSY},
+        places={text: Place(Zone.EXTERNAL, text, text, 64500, text)},
     )
 
 
@@ -358,6 +411,7 @@ SAMPLES = {
     "error": refused_by_host(),
     "varied": varied(),
     "several": several(),
+    "balanced": balanced(),
 }
 
 
@@ -369,6 +423,7 @@ def store(*observations: Observation, waiting: Iterable[Target] = ()) -> Store:
         ReloadStatus(successful=True, at=STARTED_AT - 3600),
         STARTED_AT - 3600,
     )
+    made.state_file_written = True
     targets = {item.target.name: item.target for item in observations}
     made.configure((*targets.values(), *waiting))
     for item in observations:

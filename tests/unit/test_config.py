@@ -22,7 +22,7 @@ from exporter.config.schema import TARGET_KEYS, TOP_KEYS, VARIABLES
 from exporter.config.targets import MAX_TARGETS
 from exporter.config.values import RESERVED_LABELS
 from exporter.config.words import MAX_LINE, one_line
-from exporter.model import Family, Source, Target
+from exporter.model import Family, NamedZone, Source, Target
 from exporter.settings import ConfigurationError, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +42,16 @@ SAMPLES: dict[str, tuple[str, object]] = {
     "CONNECT_CHECK": ("false", False),
     "MAX_CONCURRENT_TRACES": ("4", 4),
     "PROBES_PER_SECOND": ("50", 50),
+    "STATE_FILE": ("/var/lib/egress/state.json", Path("/var/lib/egress/state.json")),
+    "REVERSE_DNS": ("true", True),
+    "AS_TABLE": ("/etc/ip2asn.tsv.gz", Path("/etc/ip2asn.tsv.gz")),
+    "ZONES": (
+        "cell (platform)=10.255.0.0/16; corporate edge=10.1.0.0/16, fd01::/16",
+        (
+            NamedZone("cell", (ip_network("10.255.0.0/16"),), platform=True),
+            NamedZone("corporate edge", (ip_network("10.1.0.0/16"), ip_network("fd01::/16"))),
+        ),
+    ),
 }
 #: The same for what is said of a target; the order is that of `tracing`.
 TRACING: dict[str, tuple[str, float]] = {
@@ -64,8 +74,12 @@ DEFAULTS: dict[str, object] = {
     "basic_auth_username": None,
     "basic_auth_password": None,
     "config_file": None,
+    "state_file": None,
     "source": Source(),
     "proxy": None,
+    "zones": (),
+    "reverse_dns": False,
+    "as_table": None,
     "warnings": (),
 }
 #: A password of characters that mean something to some parser.
@@ -426,6 +440,12 @@ NO_BLANKS = "printable characters, with no blank at either end"
             "eth0",
             "'eth0' should be an IP address of this host, such as 127.0.0.1",
         ),
+        ("STATE_FILE", "/", "'/' is a directory; it should be the path of a file"),
+        (
+            "STATE_FILE",
+            "a\nb",
+            r"'a\nb' should be 1 to 4096 printable characters, with no blank at either end",
+        ),
         ("PLATFORM_NETWORKS", "10.9.5.1/16", "'10.9.5.1/16' has host bits set; write 10.9.0.0/16"),
         ("PLATFORM_NETWORKS", "fd00::1/8", "'fd00::1/8' has host bits set; write fd00::/8"),
         ("PLATFORM_NETWORKS", "10.0.0.0/33", f"'10.0.0.0/33' {NETWORK}"),
@@ -545,13 +565,14 @@ def test_wrong_entry_of_endpoints(entry: str, said: str) -> None:
             ["line 1: endpoints: is a variable only; a file lists its targets under targets:"],
         ),
         (
-            "control_ports: 1",
+            "colour: 1",
             [
                 (
-                    "line 1: control_ports: is unknown; the keys here are targets, defaults, "
+                    "line 1: colour: is unknown; the keys here are targets, defaults, "
                     "engine, platform_networks, listen_address, port, log_format, log_traces, "
                     "connect_check, max_concurrent_traces, probes_per_second, "
-                    "basic_auth_username, basic_auth_password, discover_services"
+                    "basic_auth_username, basic_auth_password, discover_services, state_file, "
+                    "reverse_dns, as_table, zones"
                 )
             ],
         ),
@@ -1052,6 +1073,11 @@ def test_documented_variables() -> None:
         **tracing(target),
         "FAMILY": target.family,
         "ALL_ADDRESSES": target.all_addresses,
+        "CONTROL_PORTS": ",".join(map(str, target.controls.ports)),
+        "ICMP_ECHO": target.controls.echo,
+        "CANARY": target.controls.canary,
+        "FLOWS": target.controls.flows,
+        "FAILING_FLOWS": target.controls.failing_flows,
     }
     for name, said in rows:
         default = defaults.get(name, "")

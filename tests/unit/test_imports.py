@@ -30,7 +30,10 @@ class May(NamedTuple):
 RULES = {
     "exporter": May(),
     "exporter.model": May(),
-    "exporter.store": May("model"),
+    "exporter.history": May("model"),
+    "exporter.paths": May("model"),
+    "exporter.store": May("history model paths"),
+    "exporter.state": May("history model paths state store"),
     "exporter.surroundings": May("model"),
     "exporter.settings": May("model"),
     "exporter.config": May(
@@ -42,20 +45,30 @@ RULES = {
     "exporter.diagnosis": May("model diagnosis"),
     "exporter.schedule": May("model schedule"),
     "exporter.publish": May("model store publish"),
+    "exporter.publish.change": May("history model paths store publish"),
     "exporter.publish.metrics": May("model store publish", "prometheus_client"),
     "exporter.publish.pages": May("model store publish", "tornado"),
     "exporter.publish.web": May("model store publish", "prometheus_client tornado"),
     "exporter.publish.server": May("model store publish", "tornado"),
+    "exporter.names": May(),
+    "exporter.as_table": May(),
+    "exporter.directory": May("as_table model names settings"),
     "exporter.networks": May("diagnosis model rtnetlink"),
-    "exporter.observer": May("model diagnosis"),
-    "exporter.plan": May("diagnosis model probing publish settings"),
+    "exporter.verbs": May("model"),
+    "exporter.canary": May("model"),
+    "exporter.controls": May("canary diagnosis model verbs"),
+    "exporter.elsewhere": May("model store"),
+    "exporter.observer": May("controls diagnosis model verbs"),
+    "exporter.plan": May("as_table canary diagnosis model probing publish settings"),
     "exporter.privileges": May(),
     "exporter.rtnetlink": May(),
     "exporter.service": May(
-        "diagnosis model networks observer publish schedule settings store surroundings"
+        "as_table diagnosis directory elsewhere model names networks observer publish schedule "
+        "settings state store surroundings verbs"
     ),
     "exporter.__main__": May(
-        "config diagnosis model networks observer plan privileges probing publish service settings"
+        "canary config diagnosis directory model names networks observer plan privileges probing "
+        "publish service settings verbs"
     ),
 }
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -14,16 +14,21 @@ from exporter import observer
 from exporter.diagnosis.verdict import judge as sound_judge
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
+    FULL_TTL,
+    Controlled,
+    Controls,
     Failure,
     FailureReason,
     Family,
     Flow,
     Handshake,
+    Hop,
     Known,
     Observation,
     Plan,
     ProbeError,
     ReplyKind,
+    Sounding,
     State,
     StopReason,
     Surroundings,
@@ -31,11 +36,13 @@ from exporter.model import (
     Trace,
     Verdict,
 )
-from exporter.observer import ADDRESS_SPACING, NOTHING_KNOWN, Probing, observe, refusing
+from exporter.observer import ADDRESS_SPACING, NOTHING_KNOWN, observe
+from exporter.verbs import Probing, refusing
 from tests.unit import samples, virtual
 
 T = TypeVar("T")
 TARGET = samples.target()
+NO_CONTROLS = replace(TARGET, controls=Controls((), echo=False, canary=False, failing_flows=1))
 ALL = replace(TARGET, host="db.example", all_addresses=True)
 OTHER, SIX = "10.9.11.3", "fd09:0:0:b::2"
 OPEN = samples.opened()
@@ -44,6 +51,7 @@ ZONES = ZoneMap(())
 CONNECTED = Handshake(success=True, duration=0.012)
 REFUSED = Handshake(success=False, duration=0.012, error="Connection refused")
 UNHEARD = Handshake(success=False, duration=3.2, error="no answer within 3.2 s")
+NO_CONTROL = ProbeError(Failure(FailureReason.INTERNAL, "no buffer space available"))
 NO_ROUTE = Failure(FailureReason.NO_ROUTE, "this host has no route")
 
 
@@ -61,6 +69,12 @@ class Verbs:
     #: (address, preferred source port, seconds since the start) of each trace.
     traced: list[tuple[str, int, float]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    #: What the canary gives, and the ports at which it was asked.
+    canary: Trace | Exception | None = None
+    canaries: list[int] = field(default_factory=list)
+    #: What every sounding gives, and the ports that were sounded.
+    sounding: Trace | Exception = NO_CONTROL
+    sounded: list[int] = field(default_factory=list)
     #: What was begun, in order.
     order: list[str] = field(default_factory=list)
 
@@ -81,6 +95,21 @@ class Verbs:
         await asyncio.sleep(self.connecting)
         return await self._give("connect", self.handshake)
 
+    async def ask(self, _address: str, port: int) -> Trace | None:
+        """Ask the canary."""
+        self.canaries.append(port)
+        if isinstance(self.canary, Exception):
+            raise self.canary
+        return self.canary
+
+    async def sound(self, address: str, port: int, _sounding: Sounding, source_port: int) -> Trace:
+        """Sound a port."""
+        self.sounded.append(port)
+        if isinstance(self.sounding, Exception):
+            raise self.sounding
+        flow = Flow(samples.SOURCE, source_port, address, port)
+        return replace(self.sounding, flow=flow)
+
     async def _give(self, verb: str, result: T | Exception | None) -> T:
         try:
             if result is None:
@@ -93,8 +122,9 @@ class Verbs:
         return result
 
     def probing(self, *, connects: bool = True) -> Probing:
-        """All three as the observer takes them."""
-        return Probing(self.resolve, self.probe, self.connect if connects else None)
+        """All of them as the observer takes them."""
+        connect = self.connect if connects else None
+        return Probing(self.resolve, self.probe, connect, sound=self.sound, canary=self.ask)
 
 
 def observed(
@@ -108,7 +138,7 @@ def observed(
 
 
 def test_a_cycle_that_succeeds() -> None:
-    """An observation has address, trace, handshake, zones and verdict, and no failure."""
+    """An observation has address, trace, handshake, places and verdict, and no failure."""
     seen = observed(Verbs())
     assert seen.target is TARGET
     assert seen.address == samples.DESTINATION
@@ -116,7 +146,7 @@ def test_a_cycle_that_succeeds() -> None:
     assert seen.handshake is CONNECTED
     assert seen.failure is None
     assert seen.verdict.state is State.OPEN
-    assert set(seen.zones) == {answer.reply.address for answer in seen.trace.answers}
+    assert set(seen.places) == {answer.reply.address for answer in seen.trace.answers}
     assert seen.duration >= 0
 
 
@@ -179,6 +209,139 @@ def test_the_last_good_trace_of_the_address_reaches_the_verdict(
     virtual.run(observe(TARGET, Verbs().probing(), ZONES, known))
     virtual.run(observe(TARGET, Verbs(addresses=["192.0.2.77"]).probing(), ZONES, known))
     assert judged == [OPEN.trace, None]
+
+
+# -- controls --------------------------------------------------------------------------
+
+SEEN_BEFORE = {samples.DESTINATION: Known(2, OPEN.trace)}
+SILENT_CONTROL = samples.trace((), StopReason.SILENCE, confirmation=Hop(FULL_TTL, 3))
+ANSWERED_CONTROL = samples.trace(
+    (), StopReason.DESTINATION, confirmation=samples.end(FULL_TTL, ReplyKind.SYN_ACK, sent=1)
+)
+
+
+def test_a_healthy_cycle_has_a_canary_and_no_control() -> None:
+    """Beside an open target that nothing speaks against, the canary of its port alone is asked."""
+    verbs = Verbs(canary=SILENT_CONTROL)
+    seen = virtual.run(observe(TARGET, verbs.probing(), ZONES, SEEN_BEFORE))
+    assert seen.controlled == Controlled(canary=SILENT_CONTROL)
+    assert (verbs.canaries, verbs.sounded) == ([443], [])
+
+
+def test_the_first_healthy_cycle_compares_one_other_port() -> None:
+    """How far away the destination is no earlier trace has shown."""
+    verbs = Verbs(sounding=SILENT_CONTROL)
+    seen = observed(verbs)
+    assert (verbs.sounded, len(seen.controlled.ports)) == ([80], 1)
+
+
+def test_a_cycle_that_fails_has_controls() -> None:
+    """They are part of the observation, and whoever answers them has a place in it."""
+    verbs = Verbs(trace=BLOCKED, handshake=UNHEARD, sounding=ANSWERED_CONTROL)
+    others = replace(samples.trace(samples.routers(3), StopReason.HOP_LIMIT))
+    probing, asked = verbs.probing(), list[Trace]()
+
+    def elsewhere(trace: Trace) -> tuple[Trace, ...]:
+        asked.append(trace)
+        return (others,)
+
+    seen = virtual.run(observe(TARGET, probing, ZONES, elsewhere=elsewhere))
+    controlled = seen.controlled
+    assert (len(controlled.flows), len(controlled.ports)) == (3, 1)
+    assert controlled.elsewhere == (others,)
+    assert asked == [seen.trace]
+    assert samples.DESTINATION in seen.places
+
+
+@pytest.mark.parametrize(
+    "verbs",
+    [
+        Verbs(handshake=UNHEARD),
+        Verbs(canary=ANSWERED_CONTROL),
+    ],
+    ids=["the connect fails", "the canary answers"],
+)
+def test_an_open_target_that_is_suspicious_has_controls(verbs: Verbs) -> None:
+    """What looks open although something speaks against it is looked at as what fails."""
+    verbs.sounding = ANSWERED_CONTROL
+    seen = observed(verbs)
+    assert seen.controlled.ports
+    assert seen.controlled.canary is verbs.canary
+
+
+def test_the_verdict_rests_on_the_controls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judged once to see whether controls are wanted, and once with them."""
+    judged: list[Controlled] = []
+
+    def judge(trace: Trace | None, *, controlled: Controlled, **known: Any) -> Verdict:
+        judged.append(controlled)
+        return sound_judge(trace, controlled=controlled, **known)
+
+    monkeypatch.setattr(observer, "judge", judge)
+    verbs = Verbs(trace=BLOCKED, handshake=UNHEARD, sounding=SILENT_CONTROL)
+    seen = observed(verbs)
+    assert judged == [Controlled(), seen.controlled]
+    judged.clear()
+    virtual.run(observe(TARGET, Verbs().probing(), ZONES, SEEN_BEFORE))
+    assert len(judged) == 1
+
+
+def test_no_canary_beside_what_nobody_answers() -> None:
+    """It would take an ICMP error from a router that has few, and tells nothing of silence."""
+    verbs = Verbs(trace=BLOCKED, handshake=UNHEARD, canary=SILENT_CONTROL)
+    assert observed(verbs).controlled.canary is None
+    assert verbs.canaries == []
+
+
+def test_a_reset_is_held_against_the_canary() -> None:
+    """Whoever resets for an address that nobody has resets in others' names."""
+    verbs = Verbs(trace=samples.closed().trace, handshake=UNHEARD, canary=ANSWERED_CONTROL)
+    assert observed(verbs).controlled.canary is ANSWERED_CONTROL
+    assert verbs.canaries == [443]
+
+
+def test_a_target_may_do_without_a_canary() -> None:
+    """Where it is switched off it is not asked."""
+    verbs = Verbs(canary=ANSWERED_CONTROL)
+    seen = observed(verbs, target=replace(TARGET, controls=Controls(canary=False)))
+    assert (verbs.canaries, seen.controlled) == ([], Controlled())
+
+
+@pytest.mark.parametrize(
+    "verbs",
+    [
+        Verbs(addresses=ProbeError(Failure(FailureReason.RESOLVE, "does not resolve"))),
+        Verbs(trace=ProbeError(NO_ROUTE)),
+        Verbs(trace=samples.refused_by_host().trace),
+    ],
+    ids=["unresolved", "no trace", "the host refused"],
+)
+def test_where_the_host_fails_there_is_nothing_to_control(verbs: Verbs) -> None:
+    """Without an address or a trace worth the name no control is made."""
+    verbs.sounding = ANSWERED_CONTROL
+    assert observed(verbs).controlled == Controlled()
+    assert verbs.sounded == []
+
+
+def test_controls_that_fail_disturb_nothing() -> None:
+    """Where none can be made, the verdict is that of the trace alone."""
+    alone = observed(Verbs(trace=BLOCKED, handshake=UNHEARD), target=NO_CONTROLS)
+    seen = observed(Verbs(trace=BLOCKED, handshake=UNHEARD, sounding=NO_CONTROL))
+    assert seen.controlled == Controlled()
+    assert seen.verdict == alone.verdict
+
+
+def test_bugs_in_controls_disturb_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither one in the canary nor one in what other targets show takes the verdict away."""
+
+    def elsewhere(_trace: Trace) -> tuple[Trace, ...]:
+        raise ZeroDivisionError
+
+    verbs = Verbs(handshake=UNHEARD, canary=ZeroDivisionError())
+    seen = virtual.run(observe(TARGET, verbs.probing(), ZONES, elsewhere=elsewhere))
+    assert seen.failure is None
+    assert seen.verdict.state is State.OPEN
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
 
 
 # -- what stays the same from trace to trace -------------------------------------------
@@ -397,6 +560,31 @@ def test_cancellation_is_prompt(verbs: Verbs, cancelled: set[str]) -> None:
         await virtual.settle()
         assert virtual.now() == 1
         assert set(verbs.cancelled) == cancelled
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    virtual.run(main())
+
+
+def test_cancellation_ends_the_canary() -> None:
+    """A cycle that waits for the canary alone ends with it."""
+    verbs, ended = Verbs(), list[str]()
+
+    async def ask(_address: str, _port: int) -> Trace | None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("canary")
+        return None
+
+    async def main() -> None:
+        probing = replace(verbs.probing(), canary=ask)
+        cycle = asyncio.create_task(observe(TARGET, probing, ZONES))
+        await asyncio.sleep(1)
+        cycle.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cycle
+        await virtual.settle()
+        assert ended == ["canary"]
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     virtual.run(main())

@@ -296,6 +296,9 @@ def logging_of(policy: Policy, log_format: Format = "text") -> Iterator[Logging]
         ("changes", replace(UNCHANGED, first=True), render_trace),
         ("changes", replace(UNCHANGED, path=True), render_trace),
         ("changes", UNCHANGED, summary_line),
+        ("changes", replace(CHANGED, flaps=True), summary_line),
+        ("changes", replace(CHANGED, flaps=True, first=True), render_trace),
+        ("all", replace(CHANGED, flaps=True), render_trace),
         ("none", CHANGED, None),
         ("none", UNCHANGED, None),
     ],
@@ -327,6 +330,35 @@ def test_a_line_in_json_names_target_and_state() -> None:
         made.traces.write(samples.filtered(), UNCHANGED)
     entry = json.loads(made.entries[0])
     assert (entry["target"], entry["state"]) == ("db", "filtered")
+
+
+@pytest.mark.parametrize("log_format", FORMATS)
+def test_news_are_lines_of_their_own_behind_the_trace(log_format: Format) -> None:
+    """Each bears the target's name, and is one printable line whatever it holds."""
+    with logging_of("changes", log_format) as made:
+        made.traces.write(samples.filtered(), CHANGED, ["Open until 12:04", samples.HOSTILE])
+    assert "verdict" in made.entries[0]
+    first, second = made.entries[1:]
+    assert "db: Open until 12:04" in first
+    assert second.strip("\n").isprintable()
+    if log_format == "json":
+        assert json.loads(first)["news"] == "Open until 12:04"
+        assert json.loads(first)["target"] == "db"
+
+
+def test_without_traces_there_are_no_news() -> None:
+    """LOG_TRACES=none is about all that targets do."""
+    with logging_of("none") as made:
+        made.traces.write(samples.filtered(), CHANGED, ["Open until 12:04"])
+    assert made.entries == []
+
+
+def test_news_beyond_the_budget_are_counted() -> None:
+    """They are lost as lines are, and announced with them."""
+    with logging_of("changes") as made:
+        made.traces.write(samples.filtered(), UNCHANGED, ["x" * 1_000] * 20)
+    assert made.stats.dropped > 0
+    assert len(made.entries) + made.stats.dropped == 21
 
 
 @pytest.mark.parametrize("log_format", FORMATS)

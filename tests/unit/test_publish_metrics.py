@@ -18,16 +18,19 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.config.values import RESERVED_LABELS
 from exporter.model import (
+    Controlled,
     EngineStatus,
+    Failure,
     FailureReason,
+    Hop,
     Location,
     Observation,
+    Place,
     ReloadStatus,
     ReplyKind,
     State,
     StopReason,
     Target,
-    Zone,
 )
 from exporter.publish import metrics, tables
 from exporter.publish.log import LogStats
@@ -52,6 +55,9 @@ OF_TARGET = {
     "egress_blocked_at_hop": ("gauge", ""),
     "egress_suspect_hop_first": ("gauge", ""),
     "egress_suspect_hop_last": ("gauge", ""),
+    "egress_flows": ("gauge", ""),
+    "egress_flows_blocked": ("gauge", ""),
+    "egress_control_answered": ("gauge", "control"),
     "egress_last_platform_hop": ("gauge", ""),
     "egress_first_external_hop": ("gauge", ""),
     "egress_hop_rtt_seconds": ("gauge", "hop"),
@@ -61,6 +67,8 @@ OF_TARGET = {
     "egress_connect_success": ("gauge", ""),
     "egress_connect_duration_seconds": ("gauge", ""),
     "egress_path_changes_total": ("counter", ""),
+    "egress_state_changes_total": ("counter", ""),
+    "egress_flapping": ("gauge", ""),
     "egress_traces_total": ("counter", ""),
     "egress_trace_failures_total": ("counter", "reason"),
     "egress_skipped_ticks_total": ("counter", ""),
@@ -78,6 +86,7 @@ OF_PROGRAM = {
     "egress_build_info": ("info", "version pythonversion"),
     "egress_config_last_reload_successful": ("gauge", ""),
     "egress_config_last_reload_success_timestamp_seconds": ("gauge", ""),
+    "egress_state_file_last_write_successful": ("gauge", ""),
     "egress_log_lines_dropped_total": ("counter", ""),
     "egress_scrape_errors_total": ("counter", ""),
 }
@@ -86,10 +95,13 @@ VERDICT_GAUGES = (
     *("egress_last_reachable_hop", "egress_blocked_at_hop"),
     *("egress_suspect_hop_first", "egress_suspect_hop_last"),
     *("egress_last_platform_hop", "egress_first_external_hop"),
+    *("egress_flows", "egress_flows_blocked"),
 )
 #: Before the first trace there is what is configured, and counters from 0.
 BEFORE_THE_FIRST_TRACE = {
     "egress_path_changes_total",
+    "egress_state_changes_total",
+    "egress_flapping",
     "egress_traces_total",
     "egress_trace_failures_total",
     "egress_skipped_ticks_total",
@@ -98,6 +110,7 @@ BEFORE_THE_FIRST_TRACE = {
 }
 
 ADDRESSES = "egress_address_info"
+CHANGES = ("egress_state_changes_total", "egress_flapping")
 
 Labels = Mapping[str, str]
 
@@ -225,16 +238,36 @@ def test_verdict_gauges_exist_from_the_first_trace_on(kind: str) -> None:
         assert seen.values(name, label) == {v: float(v is current) for v in values}
 
 
+def test_changes_and_flapping_are_told() -> None:
+    """Too many changes raise a gauge; the state is the latest one all the same."""
+    good = samples.opened()
+    bad = replace(samples.filtered(), target=good.target)
+    steady, flapping = scrape(good, bad), scrape(*(good, bad) * 3)
+    assert [steady.value(name) for name in CHANGES] == [1, 0]
+    assert [flapping.value(name) for name in CHANGES] == [5, 1]
+    assert flapping.value("egress_state", state="filtered") == 1
+
+
+@pytest.mark.parametrize(("written", "value"), [(True, 1), (False, 0), (None, None)])
+def test_the_last_writing_of_the_state_file_is_told(
+    *, written: bool | None, value: float | None
+) -> None:
+    """Whether it succeeded; nothing where none was tried."""
+    store = samples.store()
+    store.state_file_written = written
+    assert Scrape(store).value("egress_state_file_last_write_successful") == value
+
+
 def test_the_gauges_of_a_block() -> None:
     """A filtered target shows the hops of its verdict and where the platform ends."""
     seen = scrape(samples.filtered())
-    assert [seen.value(name) for name in VERDICT_GAUGES] == [6, 7, 6, 7, 2, 3]
+    assert [seen.value(name) for name in VERDICT_GAUGES] == [6, 7, 6, 7, 2, 3, 0, 0]
 
 
 def test_the_gauges_of_an_open_path() -> None:
     """Not blocked is 0, and the destination's distance is the last reachable hop."""
     seen = scrape(samples.opened())
-    assert [seen.value(name) for name in VERDICT_GAUGES] == [12, 0, 0, 0, 2, 3]
+    assert [seen.value(name) for name in VERDICT_GAUGES] == [12, 0, 0, 0, 2, 3, 0, 0]
 
 
 def test_a_rejecting_device_is_no_hop_of_its_zone_at_the_ttl_of_the_probe() -> None:
@@ -418,7 +451,7 @@ def test_two_targets_with_hostile_names_stay_apart() -> None:
 # -- faults ----------------------------------------------------------------------------
 
 
-class Unreadable(dict[str, Zone]):
+class Unreadable(dict[str, Place]):
     """What no reader expects."""
 
     def get(self, *_: object) -> Any:
@@ -428,7 +461,7 @@ class Unreadable(dict[str, Zone]):
 
 def broken(name: str) -> Observation:
     """An observation at which a row's reader fails, after others have read theirs."""
-    return replace(samples.opened(name), zones=Unreadable())
+    return replace(samples.opened(name), places=Unreadable())
 
 
 def test_one_broken_record_does_not_fail_the_scrape(caplog: pytest.LogCaptureFixture) -> None:
@@ -522,7 +555,7 @@ def test_no_series_is_there_twice() -> None:
 
 def test_the_estimate_is_what_a_path_that_answers_has() -> None:
     """`check` tells the truth about the number of series."""
-    seen = scrape(samples.opened())
+    seen = scrape(replace(samples.opened(), controlled=samples.beside()))
     of_target = [s for s in seen.samples if "target" in s.labels]
     assert len(of_target) == series_of_target(samples.DISTANCE)
     about_program = [s for s in seen.samples if s.name in OF_PROGRAM]
@@ -534,6 +567,34 @@ def test_a_long_path_with_silence_stays_within_the_estimate() -> None:
     blocked = samples.filtered(last=3)
     of_target = [s for s in scrape(blocked).samples if "target" in s.labels]
     assert len(of_target) <= series_of_target(4)
+
+
+# -- controls --------------------------------------------------------------------------
+
+
+def test_flows_are_those_of_the_verdict() -> None:
+    """How many were tried, and how many of them are blocked."""
+    seen = scrape(samples.balanced())
+    assert (seen.value("egress_flows"), seen.value("egress_flows_blocked")) == (4, 2)
+
+
+def test_a_control_is_answered_in_its_destination_s_name() -> None:
+    """One port of several is enough, a rejection is none, and who was not asked says nothing."""
+    answered = "egress_control_answered"
+    seen = scrape(samples.balanced())
+    assert seen.values(answered, "control") == {"port": 1, "echo": 0, "canary": 0}
+    refused = replace(samples.beside(), ports=samples.beside().ports[1:], echo=None, canary=None)
+    seen = scrape(replace(samples.filtered(), controlled=refused))
+    assert seen.values(answered, "control") == {"port": 0}
+    assert not scrape(samples.opened()).labels(answered)
+
+
+def test_a_control_that_could_not_be_sent_says_nothing() -> None:
+    """That this host refused is no answer, and no silence."""
+    failure = Failure(FailureReason.INTERNAL, "no buffer space available")
+    stuck = replace(samples.sounding(Hop(64, 0)), failure=failure)
+    seen = scrape(replace(samples.filtered(), controlled=Controlled(echo=stuck)))
+    assert not seen.labels("egress_control_answered")
 
 
 # -- the document ----------------------------------------------------------------------

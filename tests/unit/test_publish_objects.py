@@ -23,12 +23,12 @@ from tests.unit import samples
 #: The design's object, and what was added to it.
 KEYS = {
     "": "target host port address source engine started_at duration_seconds stop_reason "
-    "gateway unseen_icmp_errors hops "
+    "gateway unseen_icmp_errors hops flows controls "
     "verdict labels confirmation connect failure family addresses",
-    "hop": "hop sent received responders",
-    "responder": "address name zone reply icmp rtt_seconds reply_ttl mpls rewritten",
+    "hop": "hop sent received responders condition",
+    "responder": "address name zone side as reply icmp rtt_seconds reply_ttl mpls rewritten",
     "verdict": "state last_reachable_hop blocked_at_hop suspect_hops blocked_by location "
-    "confidence reason evidence",
+    "confidence reason evidence flows flows_blocked",
 }
 
 
@@ -66,7 +66,8 @@ def test_every_probed_hop_is_there() -> None:
     """Silent hops count as probed: loss can be computed from the object."""
     hops = parsed(samples.filtered())["hops"]
     assert [hop["hop"] for hop in hops] == list(range(1, 31))
-    assert hops[6] == {"hop": 7, "sent": 3, "received": 0, "responders": []}
+    silent = {"hop": 7, "sent": 3, "received": 0, "responders": [], "condition": None}
+    assert hops[6] == silent
 
 
 def test_the_hops_of_a_load_balancer_are_kept_apart() -> None:
@@ -137,6 +138,23 @@ def test_a_target_without_observations_has_neither() -> None:
     """What has not been seen is null."""
     made = of_target(samples.store(waiting=[samples.target("next")]), "next")
     assert (made["last_good"], made["first_bad"]) == (None, None)
+    assert (made["change"], made["flapping"], made["path_change"]) == (None,) * 3
+    assert made["history"] == []
+
+
+def test_what_has_changed_stands_beside_the_latest() -> None:
+    """The last change in every list, the history and the path's change with the target alone."""
+    good = samples.opened()
+    bad = replace(samples.filtered(), target=good.target)
+    store = samples.store(*(good, bad) * 3)
+    made = of_target(store, "web")
+    (listed,) = json.loads(to_json(targets_object(store)))["targets"]
+    assert made["change"] == listed["change"]
+    assert (made["change"]["was"], made["change"]["state"]) == ("open", "filtered")
+    assert made["flapping"] == listed["flapping"]
+    assert made["flapping"]["between"] == ["open", "filtered"]
+    assert len(made["history"]) == 5
+    assert "history" not in listed
 
 
 def test_hostile_text_is_escaped_and_comes_back_as_it_was() -> None:

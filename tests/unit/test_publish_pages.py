@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
-from exporter.model import EngineStatus, Observation, ReloadStatus, Source, State, Target
+from exporter.model import (
+    EngineStatus,
+    Observation,
+    ReloadStatus,
+    ReplyKind,
+    Source,
+    State,
+    Target,
+)
 from exporter.publish import metrics, objects, pages
 from exporter.publish.log import LogStats
 from exporter.publish.pages import NO_BREAK, Pages
@@ -182,7 +190,7 @@ def test_without_targets_the_index_says_so() -> None:
 def test_the_title_counts_what_is_blocked() -> None:
     """A browser's tab shows whether something is wrong; unknown is not called blocked."""
     (title,) = index(sample_store()).texts["title"]
-    assert title == "3 of 8 targets blocked, 2 unknown - egress exporter"
+    assert title == "4 of 9 targets blocked, 2 unknown - egress exporter"
     assert index(samples.store(samples.opened())).texts["h1"] == ["0 of 1 target blocked"]
 
 
@@ -348,7 +356,8 @@ def test_latest_last_good_and_first_bad_are_kept_apart() -> None:
     """Three traces with their times: now, when it last worked, and when the block began."""
     store = history(samples.opened(), samples.rejected(), samples.filtered())
     shown = parts(page(store, "web", samples.STARTED_AT + 200))
-    assert list(shown) == ["Latest trace", "Last good trace", "First bad trace"]
+    assert list(shown) == ["Latest trace", "Last good trace", "First bad trace", "History"]
+    del shown["History"]
     heads = [lines[0].replace(NO_BREAK, " ") for lines in shown.values()]
     assert heads == ["filtered, 75 s ago", "open, 3 min ago", "rejected, 2 min ago"]
     moments = [re.findall(r"2026-01-01T00:0\d", lines[1]) for lines in shown.values()]
@@ -378,6 +387,43 @@ def test_the_page_says_since_when() -> None:
     assert page(store, "web").texts["p"][0] == (
         "10.9.11.2:443, filtered since 2026-01-01 00:01:00 UTC"
     )
+
+
+def test_what_has_changed_stands_under_the_heading() -> None:
+    """The last change of state in a sentence, and the last change of path."""
+    good = samples.opened()
+    made = good.trace
+    assert made
+    moved = replace(made, hops=(*made.hops[:4], samples.end(5, ReplyKind.TIME_EXCEEDED, "::5")))
+    store = history(good, replace(good, trace=moved), samples.filtered())
+    lines = page(store, "web").texts["p"]
+    assert lines[1].startswith("Open until 00:01:00 UTC via ")
+    assert lines[2] == "Last change of path: hop 5: ::5 -> 10.9.4.2 at 00:02:00 UTC."
+
+
+def test_the_history_lists_the_changes() -> None:
+    """One line for each, the last one first, and none without a change."""
+    store = history(samples.opened(), samples.filtered(), samples.rejected())
+    assert parts(page(store, "web"))["History"][4:] == [
+        *("2026-01-01 00:02:00 UTC", "rejected", "filtered", "at hop 6 by 10.9.5.2"),
+        *("2026-01-01 00:01:00 UTC", "filtered", "open", "after hop 6 (10.9.5.2)"),
+    ]
+    assert "History" not in parts(page(history(samples.opened()), "web"))
+
+
+def test_the_index_tells_the_change_of_what_fails() -> None:
+    """A target that was open before says so in its row; one that is open again does not."""
+    good, bad = samples.opened(), samples.filtered()
+    assert "Open until 00:00:00 UTC via " in index(history(good, bad)).texts["table"][0]
+    assert "Filtered until" not in index(history(bad, good)).texts["table"][0]
+
+
+def test_flapping_is_told_on_every_page() -> None:
+    """The row and the target's page say how often, also while the target is open."""
+    store = history(*(samples.filtered(), samples.opened()) * 3)
+    words = "Flapping: 5 changes in the last 30 minutes between filtered and open."
+    assert words in index(store).texts["table"][0]
+    assert page(store, "web").texts["p"][1] == words
 
 
 # -- HTML ------------------------------------------------------------------------------
@@ -503,4 +549,4 @@ def test_nothing_of_the_environment_is_published(monkeypatch: pytest.MonkeyPatch
     variables = ("BASIC_AUTH_USERNAME", "BASIC_AUTH_PASSWORD", "VCAP_SERVICES", "HOME", "PATH")
     for name in variables:
         monkeypatch.setenv(name, f"canary-of-{name}")
-    assert "canary" not in everything(sample_store(waiting=[samples.target("next")]))
+    assert "canary-of" not in everything(sample_store(waiting=[samples.target("next")]))

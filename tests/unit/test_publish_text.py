@@ -159,6 +159,23 @@ def test_icmp_is_read_by_family(by: str, icmp: tuple[int, int], shown: str) -> N
     assert lines_of(through(samples.router(1), refusal))[2].startswith(f" 2  {by} {shown}")
 
 
+@pytest.mark.parametrize(
+    ("state", "kind", "shown"),
+    [
+        (State.CLOSED, ReplyKind.RST, "[closed]"),
+        (State.RESET, ReplyKind.RST, "[reset in its name]"),
+        (State.INTERCEPTED, ReplyKind.SYN_ACK, "[accepted in its name]"),
+    ],
+)
+def test_a_forged_answer_is_not_called_the_destination_s(
+    state: State, kind: ReplyKind, shown: str
+) -> None:
+    """A reader of the hops alone must not take a firewall's RST for a closed port."""
+    seen = through(samples.router(1), samples.end(2, kind))
+    seen = replace(seen, verdict=replace(seen.verdict, state=state))
+    assert lines_of(seen)[2].startswith(f" 2  {samples.DESTINATION} {shown}")
+
+
 def test_past_the_end_only_what_differs_is_shown() -> None:
     """Later TTLs that met the same end are left out, one that met another stands there."""
     same, other = (
