@@ -10,8 +10,9 @@ STAMP := .venv/installed
 
 DEMO_PACKAGES := iproute2 mount nftables util-linux
 BENCH_PACKAGES := $(DEMO_PACKAGES) tcptraceroute traceroute mtr-tiny
+ACCURACY_PACKAGES := $(BENCH_PACKAGES) slirp4netns passt
 IMAGE_PACKAGES := $(DEMO_PACKAGES) buildah crun debian-archive-keyring debootstrap
-TEST_PACKAGES := $(BENCH_PACKAGES) $(IMAGE_PACKAGES) prometheus chromium tcpdump w3m slirp4netns passt
+TEST_PACKAGES := $(ACCURACY_PACKAGES) $(IMAGE_PACKAGES) prometheus chromium tcpdump w3m
 
 # Prints the first Python that is new enough and can make a virtual environment.
 define find_python
@@ -106,6 +107,14 @@ test: system check ## every check, then every test
 bench: install ## measure, with tcptraceroute, traceroute and mtr beside
 	@$(call need,$(BENCH_PACKAGES))
 	exec $(BIN)/python -m tests.bench
+
+# How often `make accuracy` plays each situation.
+REPEAT ?= 1
+
+.PHONY: accuracy
+accuracy: install ## who says the truth in each situation, with the peers beside; REPEAT=20 for 20 times each
+	@$(call need,$(ACCURACY_PACKAGES))
+	exec $(BIN)/python -m tests.accuracy --repeat $(REPEAT)
 
 .PHONY: format
 format: install ## rewrite the code in the house's format

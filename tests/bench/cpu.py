@@ -15,7 +15,8 @@ from tests.bench.open_path import ask_prober
 from tests.bench.paths import delayed
 from tests.bench.prober import BARE_PATHS, Load
 from tests.bench.report import Goal, Part, summary
-from tests.bench.tun_network import ROOT, Layout, TunNetwork
+from tests.bench.tun_network import Layout, TunNetwork
+from tests.lab.tun import ROOT
 
 #: Traces at once.
 CROWDS = (20, 100)

@@ -25,8 +25,9 @@ from tests.bench.tools import (
     Tool,
     versions,
 )
-from tests.bench.tun_network import ROOT, TunNetwork
+from tests.bench.tun_network import TunNetwork
 from tests.lab.lab import Lab
+from tests.lab.tun import ROOT
 
 RUNS: Mapping[Tool, int] = {
     OURS: 5,

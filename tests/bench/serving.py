@@ -24,8 +24,9 @@ from typing import Self
 from exporter.probing.engines import ENGINES
 from tests.bench.paths import CLOSED_PORT, DROPPED_PORT, OPEN_PORT, REJECTED_PORT, delayed
 from tests.bench.report import Goal, Part, summary
-from tests.bench.tun_network import ROOT, Layout, TunNetwork
+from tests.bench.tun_network import Layout, TunNetwork
 from tests.lab.lab import command_pid
+from tests.lab.tun import ROOT
 
 TARGETS = 20
 CYCLES = 3

@@ -31,8 +31,6 @@ from tests.bench.tools import (
     LastHop,
 )
 from tests.bench.tun_network import (
-    ICMP_BURST,
-    ROOT,
     SYN,
     Layout,
     Network,
@@ -40,6 +38,7 @@ from tests.bench.tun_network import (
     address,
 )
 from tests.lab.lab import LabError
+from tests.lab.tun import ICMP_BURST, ROOT
 from tests.scenarios import Rule, Scenario
 from tests.simulated.network import ICMP_OF_ACTION, INITIAL_TTL
 
