@@ -304,6 +304,10 @@ class Sounding:
     first: int = 0
     last: int = 30
     attempts: int = 3
+    #: The destination's, in seconds, where an earlier sounding has met it.
+    round_trip: float = 0.0
+    #: It ends after so many seconds, with what has come.
+    seconds: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +347,8 @@ class Surroundings:
     ignores_ttls: bool = False
     #: Why tracing is not possible here, as a clause; "" as long as nothing says so.
     untraceable: str = ""
+    #: Who has sent ICMP errors other than time-exceeded in the last minute, to any trace.
+    rejecting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

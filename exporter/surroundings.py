@@ -11,16 +11,22 @@ Pure memory over the traces of all targets; time is an argument. IPv4 and IPv6 a
 3. If so many of them answered at TTL 1 already, although a gateway leads to them, hop numbers mean
    nothing: user-mode networks (slirp, passt) end a connection and begin another one. A proxy that
    answers for every destination looks the same. Else time-exceeded is not delivered, as in gVisor.
+4. Who rejects has its ICMP errors to spend on all traces together, so a minute later its silence
+   may still be that of an empty purse.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 from exporter.model import FAMILY_NAMES, Family, Handshake, ReplyKind, Surroundings, Trace
 
 #: Seconds for which an observation counts.
 MEMORY = 3600.0
+#: Seconds for which a rejection counts, and so many senders of them are remembered.
+PURSE_MEMORY = 60.0
+MOST_REJECTING = 64
 #: So many destinations must have been reached without a word from any router.
 WITNESSES = 2
 #: So many are remembered, those seen last.
@@ -34,6 +40,8 @@ UNDELIVERED = (
     "destinations are reached and no router on the way says time-exceeded, so the network or a "
     "sandbox does not deliver that"
 )
+
+Value = TypeVar("Value")
 
 
 class _Witness(NamedTuple):
@@ -50,21 +58,28 @@ class _Network:
         self._expired_at: float | None = None
         #: Destination -> when and how it was last reached, the latest at the end.
         self._witnesses: dict[str, _Witness] = {}
+        #: Who has rejected a probe -> when it last did, the latest at the end.
+        self._rejecting: dict[str, float] = {}
 
     def learn(self, trace: Trace, handshake: Handshake | None, now: float) -> None:
         """Take in a trace."""
+        for answer in trace.answers:
+            if answer.reply.kind is ReplyKind.UNREACHABLE:
+                _put_last(self._rejecting, answer.reply.address, now, MOST_REJECTING)
         if any(answer.reply.kind is ReplyKind.TIME_EXCEEDED for answer in trace.answers):
             self._expired_at = now
             self._witnesses.clear()
         elif _reached_past_routers(trace, handshake):
             destination = trace.flow.destination
-            self._witnesses.pop(destination, None)
-            self._witnesses[destination] = _Witness(now, near=trace.distance == 1)
-            if len(self._witnesses) > MOST_WITNESSES:
-                del self._witnesses[next(iter(self._witnesses))]
+            witness = _Witness(now, near=trace.distance == 1)
+            _put_last(self._witnesses, destination, witness, MOST_WITNESSES)
 
     def surroundings(self, now: float) -> Surroundings:
         """What is known."""
+        recent = (who for who, at in self._rejecting.items() if now - at <= PURSE_MEMORY)
+        return replace(self._traceable(now), rejecting=frozenset(recent))
+
+    def _traceable(self, now: float) -> Surroundings:
         if self._expired_at is not None and now - self._expired_at <= MEMORY:
             return Surroundings(routers_answer=True)
         witnesses = [one for one in self._witnesses.values() if now - one.seen_at <= MEMORY]
@@ -95,6 +110,14 @@ class Memory:
             for family, known in found.items()
             if known.untraceable
         )
+
+
+def _put_last(memory: dict[str, Value], key: str, value: Value, most: int) -> None:
+    """Remember the value as the last one; of more than `most` the first is forgotten."""
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > most:
+        del memory[next(iter(memory))]
 
 
 def _reached_past_routers(trace: Trace, handshake: Handshake | None) -> bool:

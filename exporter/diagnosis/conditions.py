@@ -9,7 +9,8 @@ neither by themselves, so:
 2. `rate-limited` is said where chance alone would take so many of this hop's answers, and so few of
    theirs, in at most one case of twenty (Fisher's exact test, one-sided).
 3. `lossy` is said where theirs are missing, too, and NOTABLE_LOSS of all or more.
-4. Otherwise a hop that has answered at all `answers`: one missing answer says nothing.
+4. Otherwise a hop that has answered at all `answers`: one missing answer says nothing. In a loop
+   many do not either, for each of its routers is asked in every round and limits its messages.
 5. `silent` takes ATTEMPTS, of which plain loss would not have taken all.
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from math import comb
 from typing import NamedTuple
 
+from exporter.diagnosis.loops import loop_of
 from exporter.diagnosis.placing import PLAUSIBLE, loss_of
 from exporter.model import Condition, Hop, Trace
 
@@ -50,8 +52,12 @@ class _Count(NamedTuple):
 
 def conditions_of(trace: Trace) -> dict[int, Condition]:
     """TTL -> how the device there answers, for each hop that was probed."""
-    loss = loss_of(trace.hops)
-    return {hop.ttl: _condition(trace, hop, loss) for hop in trace.hops if hop.sent}
+    loss, loop = loss_of(trace.hops), loop_of(trace)
+    found = {hop.ttl: _condition(trace, hop, loss) for hop in trace.hops if hop.sent}
+    for ttl, condition in found.items():
+        if loop and ttl >= loop.first and condition is Condition.LOSSY:
+            found[ttl] = Condition.ANSWERS
+    return found
 
 
 def _condition(trace: Trace, hop: Hop, loss: float) -> Condition:

@@ -20,8 +20,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exporter.diagnosis.case import Case
-from exporter.diagnosis.placing import TOLERATED_LOSS, Device, loss_of, reply_distance
-from exporter.model import END_KINDS, FULL_TTL, Answer, Reply, ReplyKind, Trace
+from exporter.diagnosis.placing import (
+    TOLERATED_LOSS,
+    Device,
+    expired_at,
+    is_repeated,
+    loss_of,
+    reply_distance,
+)
+from exporter.diagnosis.words import last_good_name
+from exporter.model import END_KINDS, FULL_TTL, Answer, Hop, Reply, ReplyKind, Trace
 
 #: TTL -> who said time-exceeded for it, and over how many hops those messages came back.
 Routers = Mapping[int, Mapping[str, frozenset[int]]]
@@ -120,8 +128,9 @@ def remembered(case: Case) -> Voice | None:
     sender = next(iter(senders_of(good)), None)
     if sender is None or diverge(case.trace, good):
         return None
-    says = f"in the last good trace it answered {place_of(sender)}"
-    return Voice("the last good trace", says, sender, credible=False, current=False)
+    name = last_good_name(case.trace, good)
+    says = f"in {name} it answered {place_of(sender)}"
+    return Voice(name, says, sender, credible=False, current=False)
 
 
 def _voices(case: Case) -> Iterator[Voice]:
@@ -202,14 +211,21 @@ def diverge(one: Trace, other: Trace) -> bool:
 
 
 def routers_of(*traces: Trace) -> Routers:
-    """Who said time-exceeded in these traces."""
+    """Who said time-exceeded in these traces, without those that may stand one hop farther."""
     heard: dict[int, dict[str, frozenset[int]]] = {}
-    for hop in (hop for trace in traces for hop in trace.hops):
-        for _, reply in hop.answers:
-            if reply.kind is ReplyKind.TIME_EXCEEDED:
-                known = heard.setdefault(hop.ttl, {})
-                known[reply.address] = known.get(reply.address, frozenset()) | _backs([reply])
+    for trace in traces:
+        for hop in trace.hops:
+            for who, said in expired_at(hop).items():
+                if not is_repeated(trace, said):
+                    known = heard.setdefault(hop.ttl, {})
+                    known[who] = known.get(who, frozenset()) | _backs_from(hop, who)
     return heard
+
+
+def _backs_from(hop: Hop, router: str) -> frozenset[int]:
+    """Over how many hops a router's time-exceeded messages for a TTL came back."""
+    said = (answer.reply for answer in hop.answers if answer.reply.address == router)
+    return _backs(reply for reply in said if reply.kind is ReplyKind.TIME_EXCEEDED)
 
 
 def _by_ttl(one: Sender, other: Sender) -> Relation:

@@ -44,7 +44,7 @@ from exporter.model import (
 def weigh(verdict: Verdict, case: Case) -> Verdict:
     """The verdict, less what rests on hop numbers that may mean nothing."""
     trace, handshake, surroundings = case.trace, case.handshake, case.surroundings
-    if _hops_count(case):
+    if hops_count(case):
         return verdict
     if verdict.state in REACHED_STATES:
         placed = is_distance(case)
@@ -61,10 +61,10 @@ def is_distance(case: Case) -> bool:
     """Whether the TTL at which the destination answers says how far away it is."""
     distance, gateway = case.trace.distance, case.trace.gateway
     suspicious = case.surroundings.ignores_ttls or (gateway and distance == 1)
-    return not distance or not suspicious or _hops_count(case)
+    return not distance or not suspicious or hops_count(case)
 
 
-def _hops_count(case: Case) -> bool:
+def hops_count(case: Case) -> bool:
     """Whether some router was heard, or none need be."""
     beside = (case.trace, *case.controlled.traces)
     expired = (
@@ -164,7 +164,7 @@ def _is_first_hop_s_policy(verdict: Verdict, first: Answer) -> bool:
 def _without_hops(verdict: Verdict, case: Case) -> Verdict:
     """No block is placed between here and a control that is answered at TTL 1 through a gateway."""
     gateway, suspects = case.trace.gateway, verdict.suspect_hops
-    if not suspects or not (case.surroundings.ignores_ttls or (gateway and suspects[1] == 1)):
+    if not suspects or not (case.surroundings.untraceable or (gateway and suspects[1] == 1)):
         return verdict
     return Verdict(
         state=State.INCONCLUSIVE,

@@ -1,4 +1,11 @@
-"""Where a device stands, as far as the packets tell."""
+"""Where a device stands, as far as the packets tell.
+
+A router says time-exceeded for the TTL that is its hop, with one exception: a zero-TTL forwarder
+passes on what should have run out at it, and the next router answers in its place, quoting a TTL of
+0, and for its own hop once more (Augustin et al., "Avoiding traceroute anomalies with Paris
+traceroute", 2006, section 4.2.2). So who quotes 0 stands one hop farther, unless he counts down
+before he quotes; which of the two it is, the next TTL's answer tells.
+"""
 
 from __future__ import annotations
 
@@ -27,35 +34,99 @@ class Device:
     inferred: bool = False
 
 
+def hops_of(trace: Trace, answer: Answer) -> tuple[int, int]:
+    """The first and the last hop at which the sender of a time-exceeded may stand.
+
+    Without a quote a NAT that speaks for those behind it looks like a zero-TTL forwarder.
+    """
+    ttl, quoted = answer.probe.ttl, answer.reply.quoted_ttl
+    if quoted:
+        return ttl, ttl
+    if is_repeated(trace, answer):
+        return (ttl + 1 if quoted == 0 else ttl), ttl + 1
+    return ttl, ttl if any(hop.answers for hop in trace.hops[ttl : ttl + 1]) else ttl + 1
+
+
+def is_repeated(trace: Trace, answer: Answer) -> bool:
+    """Whether the sender of a time-exceeded, unless it quotes otherwise, may be the next hop's."""
+    ttl, reply = answer.probe.ttl, answer.reply
+    after = trace.hops[ttl : ttl + 1]
+    return not reply.quoted_ttl and any(reply.address in expired_at(hop) for hop in after)
+
+
+def expired_at(hop: Hop) -> dict[str, Answer]:
+    """Who said time-exceeded at a hop, each with the first answer that says so."""
+    found: dict[str, Answer] = {}
+    for answer in hop.answers:
+        if answer.reply.kind is ReplyKind.TIME_EXCEEDED:
+            found.setdefault(answer.reply.address, answer)
+    return found
+
+
 def locate(trace: Trace, answer: Answer, others: Iterable[Trace] = ()) -> Device:
     """The hop of the sender of an ICMP error, as far as the packets tell.
 
-    `others` are traces that may have met the same device, where it let them pass.
+    `answer` is the trace's, or one to a full TTL of another flow to the same endpoint; `others` are
+    traces that may have met the same device, where it let them pass.
     """
     reply = answer.reply
-    # It answered for its own hop before, so that is where it stands.
-    for hop in _expired_at(trace, reply.address):
-        return Device(hop, (hop, hop), answer.probe.ttl)
     in_sweep = answer.probe.ttl <= len(trace.hops)
     first = answer.probe.ttl if in_sweep else trace.last_answering_ttl + 1
-    # A device that filters after its TTL check is first seen one TTL past its hop, and later
-    # still where the answers for lower TTLs were lost.
-    answering = (hop.ttl for hop in trace.hops[: first - 1] if hop.answers)
-    nearest = max(max(answering, default=0), 1)
+    if known := _by_its_own_hop(trace, answer, first):
+        return known
     sender_at = reply_distance(reply.ttl)
     if reply.address == trace.flow.destination and (sender_at is None or sender_at >= first):
         return Device(first, (first, first), first)
-    lossy = loss_of(trace.hops[:first]) > TOLERATED_LOSS
-    suspects = (nearest if lossy else max(first - 1, 1), first)
+    suspects = _suspects(trace, answer, first, in_sweep=in_sweep)
     for hop in _met_at(others, reply.address, suspects, trace):
         return Device(hop, (hop, hop), first)
+    nearest = _last_answering_before(trace, first)
     if (
         sender_at is not None
-        and nearest <= sender_at <= first
+        and (reply.quoted_ttl is not None or sender_at <= first or not in_sweep)
+        and nearest <= sender_at <= suspects[1]
         and _comes_back_alike(trace, nearest)
     ):
-        return Device(sender_at, (sender_at, sender_at), first, inferred=nearest < first)
+        return Device(sender_at, (sender_at, sender_at), first, inferred=nearest < suspects[1])
     return Device(None, suspects, first)
+
+
+def _by_its_own_hop(trace: Trace, answer: Answer, first: int) -> Device | None:
+    """Where somebody stands who has answered for his own hop before."""
+    address, seen = answer.reply.address, answer.probe.ttl
+    expired = [
+        found for hop in trace.hops for who, found in expired_at(hop).items() if who == address
+    ]
+    if not expired:
+        return None
+    hop = expired[-1].probe.ttl
+    if any(hops_of(trace, one)[0] != hop for one in expired[:-1]):
+        # One address at several hops, which a NAT has that speaks for those behind it.
+        return Device(hop, (hop, max(hop, first)), seen)
+    suspects = hops_of(trace, expired[-1])
+    return Device(hop if suspects == (hop, hop) else None, suspects, seen)
+
+
+def _last_answering_before(trace: Trace, first: int) -> int:
+    return max((hop.ttl for hop in trace.hops[: first - 1] if hop.answers), default=1)
+
+
+def _suspects(trace: Trace, answer: Answer, first: int, *, in_sweep: bool) -> tuple[int, int]:
+    """The hops at which the sender of an ICMP error may stand who is first heard at a TTL.
+
+    One that filters after its TTL check is first heard one TTL past its hop, and later still where
+    the answers for lower TTLs were lost; one behind a zero-TTL forwarder that filters before its
+    TTL check is heard one TTL too early, and quotes 0.
+    """
+    nearest = _last_answering_before(trace, first)
+    if not in_sweep:
+        # It has answered no TTL that would tell.
+        return nearest, max(first, len(trace.hops))
+    reply = answer.reply
+    sender_at = reply_distance(reply.ttl)
+    early = reply.quoted_ttl == 0 or (reply.quoted_ttl is None and sender_at == first + 1)
+    lossy = loss_of(trace.hops[:first]) > TOLERATED_LOSS
+    return nearest if lossy else max(first - 1, 1), first + early
 
 
 def _met_at(
@@ -64,8 +135,11 @@ def _met_at(
     """The hops among the suspects at which others that came the same way have met an address."""
     first, last = suspects
     for other in others:
-        if not disagree(trace.hops[: first - 1], other.hops):
-            yield from (hop for hop in _expired_at(other, address) if first <= hop <= last)
+        if not disagree(trace.hops[: last - 1], other.hops):
+            for hop in other.hops[first - 1 : last]:
+                found = expired_at(hop).get(address)
+                if found and hops_of(other, found) == (hop.ttl, hop.ttl):
+                    yield hop.ttl
 
 
 def _comes_back_alike(trace: Trace, ttl: int) -> bool:
@@ -77,15 +151,6 @@ def _comes_back_alike(trace: Trace, ttl: int) -> bool:
         if answer.reply.kind is ReplyKind.TIME_EXCEEDED
     }
     return backs <= {ttl, None}
-
-
-def _expired_at(trace: Trace, address: str) -> Iterator[int]:
-    """The hops at which an address said time-exceeded."""
-    for hop in trace.hops:
-        for _, reply in hop.answers:
-            if reply.kind is ReplyKind.TIME_EXCEEDED and reply.address == address:
-                yield hop.ttl
-                break
 
 
 def disagree(some: Iterable[Hop], others: Iterable[Hop]) -> bool:

@@ -7,7 +7,8 @@ cycle, else the last good trace. The first row that holds decides:
  1. hop numbers may mean nothing here                         `open`           `closed`
  2. he is nearer than another; or the two contradict each
     other, and a router is heard from where he is             `intercepted`    `reset`
- 3. they contradict each other otherwise                      `inconclusive`   `inconclusive`
+ 3. they contradict each other otherwise, and no canary is
+    answered from the same TTL on with the same reply TTL     `inconclusive`   `inconclusive`
  4. who answers for a canary stands where he does             `intercepted`    `reset`
     and a control says that the destination does, too         `intercepted`    `inconclusive`
  5. a control says that the destination stands where he does  `open`           `closed`
@@ -124,10 +125,10 @@ def _judge(held: _Held) -> Verdict:
     canary = _canary_here(held)
     if against:
         return forged(held.case, _caught(held, against, canary))
-    if opposed:
+    if opposed and not (canary and canary.ttl and canary.ttl == held.sender.ttl):
         return _unclear(held, f"{opposed[0].says}, but the TTLs of the answers contradict that")
     if canary:
-        return _as_for_anybody(held, canary)
+        return _as_for_anybody(held, canary, opposed)
     return _answered(held) if held.sender.accepts or held.is_confirmed else _lone_reset(held)
 
 
@@ -137,12 +138,19 @@ def _proven(sender: Sender, opposed: Sequence[Voice]) -> list[Voice]:
     return behind if spot(sender, [voice.sender for voice in behind]).proven else []
 
 
-def _as_for_anybody(held: _Held, canary: Sender) -> Verdict:
-    """A canary is answered from the same place."""
+def _as_for_anybody(held: _Held, canary: Sender, opposed: list[Voice]) -> Verdict:
+    """A canary is answered from the same place; the opposed show a router where he answers."""
     says = _says_canary(canary)
-    if held.sender.accepts or not held.is_confirmed:
-        return forged(held.case, Forgery(held.sender, (), says))
-    return _unclear(held, f"{says}, and so is {_confirmed_by(held)}")
+    # Against those, somebody who was not met at his TTL says nothing by his reply TTL alone.
+    confirming = [
+        voice
+        for voice in held.seen(Relation.SAME, credible=True)
+        if not opposed or voice.sender.ttl == held.sender.ttl
+    ]
+    if held.sender.accepts or not confirming:
+        proof = f"{opposed[0].says}, and {says}" if opposed else says
+        return forged(held.case, Forgery(held.sender, opposed, proof))
+    return _unclear(held, f"{says}, and so is {listed([voice.name for voice in confirming])}")
 
 
 def _lone_reset(held: _Held) -> Verdict:
@@ -254,10 +262,6 @@ def _canary_here(held: _Held) -> Sender | None:
 def _says_canary(canary: Sender) -> str:
     how = "accepted" if canary.accepts else "reset"
     return f"{destination_of(canary.trace)}, which nobody has, is {how} from the same place"
-
-
-def _confirmed_by(held: _Held) -> str:
-    return listed([voice.name for voice in held.seen(Relation.SAME, credible=True)])
 
 
 def _same_elsewhere(held: _Held) -> list[Trace]:

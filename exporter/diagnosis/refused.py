@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 
 from exporter.diagnosis.case import Case
+from exporter.diagnosis.doubt import hops_count
 from exporter.diagnosis.failed import failed
 from exporter.diagnosis.icmp import meaning_of, protocol_of
 from exporter.diagnosis.placing import Device, locate
@@ -13,14 +16,17 @@ from exporter.diagnosis.silk import (
     security_group_facts,
     security_group_sentence,
 )
+from exporter.diagnosis.witnesses import was_reached
 from exporter.diagnosis.words import WHERE, destination_of, numbers_of, range_text
 from exporter.model import (
+    BLOCKED_STATES,
     Answer,
     Confidence,
     Failure,
     FailureReason,
     Location,
     Reply,
+    ReplyKind,
     State,
     Trace,
     Verdict,
@@ -71,8 +77,35 @@ def refused(case: Case, answer: Answer) -> Verdict:
         suspect_hops=device.suspects,
         blocked_by=reply.address,
         location=location,
-        evidence=(fact, *facts),
+        evidence=(fact, *facts, *_canary_facts(case, reply)),
     )
+
+
+def refused_beside(case: Case) -> Verdict | None:
+    """The verdict where this trace met silence, and an ICMP error another flow to the endpoint.
+
+    Devices limit their ICMP errors, and a trace asks for many. None where a flow passes, for then
+    they may have taken different ways, and where hop numbers may mean nothing.
+    """
+    flows = case.controlled.flows
+    if any(was_reached(flow) for flow in flows) or not hops_count(case):
+        return None
+    for flow in flows:
+        errors = [one for one in flow.answers if one.reply.kind is ReplyKind.UNREACHABLE]
+        verdict = refused(case, errors[0]) if errors else None
+        if verdict and verdict.state in BLOCKED_STATES:
+            fact = f"it answered the flow from source port {flow.flow.source_port}, not the trace"
+            evidence = (*verdict.evidence, fact)
+            return replace(verdict, confidence=Confidence.MEDIUM, evidence=evidence)
+    return None
+
+
+def _canary_facts(case: Case, reply: Reply) -> Iterator[str]:
+    """Whether the same device says the same of an address that nobody has."""
+    canary = case.controlled.canary
+    said = [answer.reply for answer in canary.answers] if canary else []
+    if canary and any((one.address, one.icmp) == (reply.address, reply.icmp) for one in said):
+        yield f"{destination_of(canary)}, which nobody has, is refused by it, too"
 
 
 def _who(trace: Trace, device: Device, reply: Reply) -> str:
@@ -82,14 +115,14 @@ def _who(trace: Trace, device: Device, reply: Reply) -> str:
         who = "The destination itself"
     elif device.hop == 1 and ip_address(reply.address).is_link_local:
         who = "This host's link-local gateway"
-    place = f"hop {device.hop}" if device.hop else range_text(device.suspects)
-    return f"{who}, {reply.address} at {place}"
+    return f"{who}, {reply.address} at {range_text(device.suspects)}"
 
 
 def _confidence_in_refusal(device: Device, reply: Reply) -> Confidence:
     # With its sequence number rewritten, a quote proves less: somebody off the path could guess
     # the rest.
-    if device.hop is None or device.inferred or "sequence number" in reply.rewritten:
+    first, last = device.suspects
+    if first < last or device.inferred or "sequence number" in reply.rewritten:
         return Confidence.MEDIUM
     return Confidence.HIGH
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.diagnosis.beside import controls_facts, what_is_behind
 from exporter.diagnosis.case import Case
 from exporter.diagnosis.placing import PLAUSIBLE, TOLERATED_LOSS, loss_of
-from exporter.diagnosis.silk import is_only_cell
+from exporter.diagnosis.silk import is_only_cell, may_be_cell, perhaps_rejected
 from exporter.diagnosis.witnesses import Beyond, nearest_beyond, witnesses_of
 from exporter.diagnosis.words import WHERE, destination_of, listed, range_text, unread
 from exporter.model import Confidence, Location, State, Trace, Verdict, Zone
@@ -34,6 +34,8 @@ def silent(case: Case) -> Verdict:
     lossy = loss > TOLERATED_LOSS
     if loss**confirmed > PLAUSIBLE or (lossy and is_only_cell(trace, case.source)):
         return _lost(trace, loss)
+    if may_be_cell(case):
+        return perhaps_rejected(trace)
     # Where errors were not seen, the next hop may have answered, and so may the one that drops.
     beyond = None if trace.unseen_errors else nearest_beyond(case)
     suspects = (last, beyond.hop if beyond else max(len(trace.hops), last + 1))
@@ -62,7 +64,8 @@ def _passing(trace: Trace, beyond: Beyond | None) -> str:
     """The controls that went the same way and got through, as a clause."""
     seen_by = beyond.witnesses if beyond else ()
     passing = [one.name for one in seen_by if one.is_control_of(trace)]
-    return f", while {listed(passing)} of it is answered" if passing else ""
+    verb = "is" if len(passing) == 1 else "are"
+    return f", while {listed(passing)} of it {verb} answered" if passing else ""
 
 
 def _lost(trace: Trace, loss: float) -> Verdict:

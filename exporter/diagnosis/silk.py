@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+from exporter.diagnosis.case import Case
 from exporter.diagnosis.words import destination_of
-from exporter.model import Reply, Source, Trace
+from exporter.model import Confidence, Reply, Source, State, Trace, Verdict
 
 #: The default of silk-release, where it is called `network`.
 OVERLAY = ip_network("10.255.0.0/16")
@@ -36,8 +37,37 @@ def is_only_cell(trace: Trace, source: Source) -> bool:
     A cell drops no SYN, so where it leaves probes unanswered, its limit on ICMP errors hides
     rejections.
     """
-    responders = {answer.reply.address for answer in trace.answers}
-    return bool(source.instance_guid) and _is_address(source.cell) and responders == {GATEWAY}
+    return is_on_cell(source) and _responders(trace) == {GATEWAY}
+
+
+def is_on_cell(source: Source) -> bool:
+    """Whether the environment names an instance and its cell."""
+    return bool(source.instance_guid) and _is_address(source.cell)
+
+
+def _responders(trace: Trace) -> set[str]:
+    return {answer.reply.address for answer in trace.answers}
+
+
+def may_be_cell(case: Case) -> bool:
+    """Whether a silence may be that of a cell that rejects and has no ICMP error left to send.
+
+    It has rejected other targets within the last minute, and nobody behind it answers.
+    """
+    spent = GATEWAY in case.surroundings.rejecting
+    return spent and is_on_cell(case.source) and _responders(case.trace) <= {GATEWAY}
+
+
+def perhaps_rejected(trace: Trace) -> Verdict:
+    """The verdict on such a silence."""
+    return Verdict(
+        state=State.INCONCLUSIVE,
+        last_reachable_hop=trace.last_answering_ttl,
+        reason=f"{destination_of(trace)} does not answer, and neither does anybody behind this "
+        "instance's cell. The cell has just rejected traffic to other targets, and may do so here: "
+        "its limit on ICMP errors hides what it rejects.",
+        confidence=Confidence.LOW,
+    )
 
 
 def is_security_group(trace: Trace, reply: Reply, source: Source) -> bool:

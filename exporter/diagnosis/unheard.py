@@ -9,6 +9,7 @@ from __future__ import annotations
 from exporter.diagnosis.beside import controls_facts, what_is_behind
 from exporter.diagnosis.case import Case
 from exporter.diagnosis.placing import PLAUSIBLE, guarded_loss
+from exporter.diagnosis.silk import may_be_cell, perhaps_rejected
 from exporter.diagnosis.witnesses import Witness, nearest_beyond, witnesses_of
 from exporter.diagnosis.words import WHERE, destination_of, listed, range_text, unread
 from exporter.model import Confidence, Location, State, Verdict, Zone
@@ -20,6 +21,8 @@ MOST_NAMED = 4
 def unheard(case: Case) -> Verdict:
     """The verdict on a trace without a single answer."""
     trace = case.trace
+    if may_be_cell(case):
+        return perhaps_rejected(trace)
     if controls := _passing(case):
         return _dropped(case, controls)
     return Verdict(
@@ -49,7 +52,10 @@ def _dropped(case: Case, passing: list[Witness]) -> Verdict:
     trace, beyond = case.trace, nearest_beyond(case)
     suspects = (1, beyond.hop if beyond else max(len(trace.hops), 1))
     far = {case.zones.zone(address, beyond.hop) for address in beyond.addresses} if beyond else ()
-    location = Location.PLATFORM if far == {Zone.PLATFORM} else Location.UNKNOWN
+    # A router that limits its ICMP errors and rejects looks like one that drops, and one witness
+    # alone may have met the nearer ones in a better moment than this trace did.
+    sure = beyond is not None and beyond.hop == 1 and len(beyond.witnesses) > 1
+    location = Location.PLATFORM if sure and far == {Zone.PLATFORM} else Location.UNKNOWN
     names = listed([one.name for one in passing])
     device = f"at {range_text(suspects)}" if beyond else "somewhere on the way"
     return Verdict(
@@ -58,7 +64,7 @@ def _dropped(case: Case, passing: list[Witness]) -> Verdict:
         reason=f"Nobody answers traffic to {destination_of(trace)}, not even the first hop, while "
         f"{names} of it {'is' if len(passing) == 1 else 'are'} answered: a device {device}, or "
         f"this host's own firewall, drops it, {WHERE[location]}.",
-        confidence=Confidence.MEDIUM,
+        confidence=Confidence.MEDIUM if sure else Confidence.LOW,
         blocked_at_hop=1,
         suspect_hops=suspects,
         location=location,

@@ -7,15 +7,17 @@
 3. a device sent an ICMP error                       -> `rejected`, `unreachable`
 4. the same routers answered again, without end      -> `loop`
 5. routers answered up to the last TTL               -> `inconclusive`
-6. nothing at all answered                           -> `inconclusive`, or `filtered` if a control
+6. a device sent an ICMP error to another flow       -> `rejected`, `unreachable`
+7. nothing at all answered                           -> `inconclusive`, or `filtered` if a control
                                                         of the same destination was answered
-7. a hop answered, then confirmed silence            -> `filtered`, or `open` if only connections
+8. a hop answered, then confirmed silence            -> `filtered`, or `open` if only connections
                                                         are answered (see `repeated`)
 
 then takes away what rests on hop numbers that may mean nothing (`doubt`), adds how the other flows
 fared (`flows`), and then holds the result against the application's own view: a plain connect()
-that succeeded in the same cycle contradicts every block, unless another flow has passed as well,
-and a contradiction is `inconclusive`.
+that succeeded in the same cycle contradicts every block, one that was answered with an error
+contradicts `filtered`, unless another flow has passed as well, and a contradiction is
+`inconclusive`.
 
 `external` is said only where the first suspect is a hop that answered from outside, or an
 outside address rejected, and no hop behind it is inside again.
@@ -32,11 +34,11 @@ from exporter.diagnosis.flows import any_passes, weigh_flows
 from exporter.diagnosis.loops import loop_of, looping
 from exporter.diagnosis.peculiar import peculiarities
 from exporter.diagnosis.reached import reached
-from exporter.diagnosis.refused import refused
+from exporter.diagnosis.refused import refused, refused_beside
 from exporter.diagnosis.repeated import open_to_connections
 from exporter.diagnosis.silence import endless, silent
 from exporter.diagnosis.unheard import unheard
-from exporter.diagnosis.words import facts_of, handshake_facts, was_refused
+from exporter.diagnosis.words import facts_of, handshake_facts, was_told_no
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
     BLOCKED_STATES,
@@ -109,6 +111,8 @@ def _nobody_spoke(case: Case) -> Verdict:
         return looping(case, loop)
     if trace.stop_reason is StopReason.HOP_LIMIT:
         return endless(trace)
+    if refusal := refused_beside(case):
+        return refusal
     if not trace.last_answering_ttl:
         return unheard(case)
     return open_to_connections(case) or silent(case)
@@ -119,20 +123,23 @@ def _nobody_spoke(case: Case) -> Verdict:
 
 def _hold_against(case: Case, verdict: Verdict) -> Verdict:
     handshake = case.handshake
-    if handshake is None or (verdict.state in BLOCKED_STATES and any_passes(case, verdict.state)):
+    if handshake is None:
         return verdict
+    told_no = was_told_no(handshake) and verdict.state is State.FILTERED
+    if verdict.state in BLOCKED_STATES and any_passes(case, verdict.state):
+        return replace(verdict, confidence=Confidence.LOW) if told_no else verdict
     if handshake.success and (verdict.state in BLOCKED_STATES or verdict.state is State.CLOSED):
         return _contradicted(
             verdict,
             f"A plain connection succeeded while the traced one looked {verdict.state}: perhaps "
             "only one of several paths is blocked, or the block began or ended just now.",
         )
-    if was_refused(handshake) and verdict.state is State.FILTERED:
+    if told_no:
         return _contradicted(
             verdict,
-            "A plain connection was refused while the traced ones met silence: somebody answers, "
-            "so not all is dropped; rate limits may hide who, or the block began or ended just "
-            "now.",
+            f"A plain connection was refused ({handshake.error}) while the traced ones met "
+            "silence: somebody answers, so not all is dropped; rate limits may hide who, or the "
+            "block began or ended just now.",
         )
     if not handshake.success and verdict.state is State.OPEN:
         return replace(verdict, confidence=Confidence.MEDIUM)

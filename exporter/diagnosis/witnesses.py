@@ -10,15 +10,28 @@
 3. The range of suspects ends at the nearest hop so seen of which this trace should have heard.
    Where the way loses packets, three unanswered probes do not show that: the range goes on to a
    farther hop, until plain loss would not have taken all probes to the hops that were seen.
+4. Who may stand one hop farther than the TTL that he answered (`placing`) ends the range there.
+   Where this trace heard nobody, routers that left a witness' probe unanswered, and all before
+   them, end no range: they limit themselves, and a witness met some in a better moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from exporter.diagnosis.case import Case
-from exporter.diagnosis.placing import PLAUSIBLE, disagree, guarded_loss, loss_of, reply_distance
+from exporter.diagnosis.placing import (
+    PLAUSIBLE,
+    disagree,
+    expired_at,
+    guarded_loss,
+    hops_of,
+    loss_of,
+    reply_distance,
+)
+from exporter.diagnosis.words import last_good_name
 from exporter.model import END_KINDS, Answer, Hop, ReplyKind, Trace
 
 
@@ -46,6 +59,13 @@ class Beyond:
     sure: bool
 
 
+class _Seen(NamedTuple):
+    """A hop that a witness has seen answer."""
+
+    witness: Witness
+    hop: Hop
+
+
 def was_reached(trace: Trace) -> bool:
     """Whether anything answered in the destination's name."""
     return any(answer.reply.kind in END_KINDS for answer in trace.answers)
@@ -64,7 +84,7 @@ def witnesses_of(case: Case) -> tuple[Witness, ...]:
     if controlled.echo:
         found.append(Witness("an ICMP echo", controlled.echo))
     if last_good and last_good.flow.destination == case.trace.flow.destination:
-        found.append(Witness("the last good trace", last_good, current=False))
+        found.append(Witness(last_good_name(case.trace, last_good), last_good, current=False))
     return tuple(witness for witness in found if was_reached(witness.trace))
 
 
@@ -80,20 +100,33 @@ def nearest_beyond(case: Case) -> Beyond | None:
     trace, known = case.trace, witnesses_of(case)
     last = trace.last_answering_ttl
     farthest = max((_distance(one.trace) for one in known), default=0)
-    seen: dict[int, list[Witness]] = {}
-    for one in known:
-        if went_the_same_way(trace, one.trace):
-            for hop in one.trace.hops[last:]:
-                if _stands_there(hop, one.trace, farthest):
-                    seen.setdefault(hop.ttl, []).append(one)
+    alike = [one for one in known if went_the_same_way(trace, one.trace)]
+    lucky = 0 if last else _limited_until(alike, farthest)
+    seen: dict[int, list[_Seen]] = {}
+    for one in alike:
+        for hop in one.trace.hops[last:]:
+            at = _shown_by(hop, one.trace, farthest)
+            if at > lucky:
+                seen.setdefault(at, []).append(_Seen(one, hop))
     loss, by_loss = _loss(trace, known), 1.0
     for ttl, by in sorted(seen.items()):
-        # A router that has left the witnesses' probes unanswered, too, limits itself.
-        share = max(loss, loss_of(tuple(one.trace.hops[ttl - 1] for one in by)))
-        by_loss *= share ** _unanswered(trace, ttl, is_end=ttl == farthest)
+        is_end = ttl == farthest
+        # A router that has left the witnesses' first probes unanswered, too, limits itself.
+        share = max(loss, loss_of(tuple(one.hop for one in by)))
+        by_loss *= share ** _unanswered(trace, ttl, is_end=is_end)
         if by_loss <= PLAUSIBLE:
             return _beyond(ttl, by)
     return None
+
+
+def _limited_until(alike: Iterable[Witness], farthest: int) -> int:
+    """The last hop before the destination that left some probe of a witness unanswered, 0 for none.
+
+    To a trace that heard nobody, routers that limit themselves look like a drop at the first hop,
+    and any of those up to here may have answered a witness by luck.
+    """
+    hops = (hop for one in alike for hop in one.trace.hops if hop.ttl < farthest)
+    return max((hop.ttl for hop in hops if hop.received < hop.sent), default=0)
 
 
 def _distance(trace: Trace) -> int:
@@ -111,34 +144,36 @@ def _distance(trace: Trace) -> int:
     )
 
 
-def _beyond(ttl: int, by: list[Witness]) -> Beyond:
-    answers = [answer for one in by for answer in one.trace.hops[ttl - 1].answers]
+def _beyond(ttl: int, by: Sequence[_Seen]) -> Beyond:
+    answers = [answer for one in by for answer in one.hop.answers]
     return Beyond(
         hop=ttl,
         addresses=tuple(dict.fromkeys(answer.reply.address for answer in answers)),
-        witnesses=tuple(by),
+        witnesses=tuple(dict.fromkeys(one.witness for one in by)),
         sure=any(_cannot_be_nearer(answer) for answer in answers),
     )
 
 
-def _stands_there(hop: Hop, seen_in: Trace, farthest: int) -> bool:
-    """Whether somebody stands at a hop, by rule 2."""
+def _shown_by(hop: Hop, seen_in: Trace, farthest: int) -> int:
+    """The hop at which somebody stands at the farthest, by rule 2; 0 where nobody is shown."""
+    routers = [hops_of(seen_in, answer)[1] for answer in expired_at(hop).values()]
+    if routers:
+        return min(routers)
     shorter = _shorter_way_back(seen_in.hops[: hop.ttl - 1])
-    return any(
-        answer.reply.kind is ReplyKind.TIME_EXCEEDED
-        or (
-            answer.reply.kind in END_KINDS
-            and hop.ttl == farthest
-            and (reply_distance(answer.reply.ttl) or hop.ttl) >= hop.ttl - shorter
-        )
+    is_end = any(
+        answer.reply.kind in END_KINDS
+        and hop.ttl == farthest
+        and (reply_distance(answer.reply.ttl) or hop.ttl) >= hop.ttl - shorter
         for answer in hop.answers
     )
+    return hop.ttl if is_end else 0
 
 
 def _cannot_be_nearer(answer: Answer) -> bool:
     if answer.reply.kind is ReplyKind.TIME_EXCEEDED:
         return True
-    return (reply_distance(answer.reply.ttl) or 0) >= answer.probe.ttl
+    # One hop more may also be that behind a zero-TTL forwarder.
+    return reply_distance(answer.reply.ttl) == answer.probe.ttl
 
 
 def _shorter_way_back(hops: Iterable[Hop]) -> int:

@@ -5,10 +5,28 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from exporter.model import TCP_KINDS, Answer, Handshake, Location, ReplyKind, Trace, joined
 
 _REFUSED = os.strerror(errno.ECONNREFUSED)
+#: What connect() fails with where an RST or an ICMP error answers it (Linux: icmp_err_convert in
+#: net/ipv4/icmp.c, icmpv6_err_convert in net/ipv6/icmp.c). Policy and routing share most of them.
+_TOLD_NO = frozenset(
+    os.strerror(number)
+    for number in (
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EACCES,
+    )
+)
+#: 2000-01-01: what is older was stamped by a clock that nobody had set.
+_UNSET_UNTIL = 946_684_800
 WHERE = {
     Location.PLATFORM: "inside the platform",
     Location.BOUNDARY: "at the edge of the platform",
@@ -109,6 +127,19 @@ def application_text(handshake: Handshake | None) -> str:
 def was_refused(handshake: Handshake | None) -> bool:
     """Whether connect() was refused: by an RST, or by ICMP port-unreachable just as well."""
     return handshake is not None and handshake.error == _REFUSED
+
+
+def was_told_no(handshake: Handshake | None) -> bool:
+    """Whether somebody answered connect() with an error, so that not all of it was dropped."""
+    return handshake is not None and handshake.error in _TOLD_NO
+
+
+def last_good_name(trace: Trace, last_good: Trace) -> str:
+    """What the last good trace is called, with its time unless that cannot be true."""
+    at = last_good.started_at
+    if not _UNSET_UNTIL <= at <= trace.started_at:
+        return "the last good trace"
+    return f"the last good trace (of {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC)"
 
 
 def handshake_facts(handshake: Handshake | None, trace: Trace) -> tuple[str, ...]:

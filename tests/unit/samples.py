@@ -71,7 +71,9 @@ def answer(ttl: int, attempt: int, **reply: Any) -> Answer:
     """
     sent_at = ttl + attempt / 10
     received_at = sent_at + ttl / 1000 + attempt / 100_000
-    ordinary = Reply(ReplyKind.TIME_EXCEEDED, address(ttl), received_at, FULL_TTL - ttl, (11, 0))
+    ordinary = Reply(
+        ReplyKind.TIME_EXCEEDED, address(ttl), received_at, FULL_TTL - ttl + 1, (11, 0)
+    )
     return Answer(Probe(ttl, attempt, sent_at), ordinary._replace(**reply))
 
 

@@ -96,3 +96,13 @@ def test_plain_loss_is_seldom_taken_for_a_limit() -> None:
         found += conditions_of(trace(hops, StopReason.HOP_LIMIT)).values()
     assert found.count(Condition.RATE_LIMITED) < len(found) / 10
     assert found.count(Condition.LOSSY) > len(found) / 4
+
+
+def test_a_loop_loses_nothing() -> None:
+    """Its routers are asked in every round and limit their messages: their gaps are no loss."""
+    hops = tuple(
+        Hop(ttl, 3, tuple(answer(ttl, n, address=f"192.0.2.{ttl % 3}") for n in (1, 2, 3)[:keep]))
+        for ttl, keep in ((ttl, 3 if ttl < 7 else 1) for ttl in range(4, 31))
+    )
+    found = conditions_of(trace((*routers(3), *hops), StopReason.HOP_LIMIT))
+    assert Condition.LOSSY not in found.values()

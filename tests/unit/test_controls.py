@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.controls import AT_FULL_TTL, SHORTEST_SWEEP, TIME, Need, controlled, need_of
+from exporter.controls import (
+    AT_FULL_TTL,
+    MARGIN,
+    MOMENT,
+    SHORTEST_SWEEP,
+    TIME,
+    Need,
+    controlled,
+    need_of,
+)
 from exporter.model import (
     FULL_TTL,
     Answer,
@@ -58,6 +67,7 @@ class Way:
     end: ReplyKind | None = ReplyKind.SYN_ACK
     distance: int = samples.DISTANCE
     attempt: int = 1
+    round_trip: float = ROUND_TRIP
     reply_ttl: int | None = 53
     #: Raised, or in the trace, instead.
     error: Exception | None = None
@@ -92,9 +102,10 @@ class Way:
         return Trace(flow, "syn", 0.0, 0.1, reason, hops, confirmation, failure=self.failure)
 
     def _answer(self, flow: Flow, ttl: int, attempt: int) -> Answer:
-        reply = Reply(ReplyKind.TIME_EXCEEDED, samples.address(ttl), 1.01, 64 - ttl, (11, 0))
+        at = 1.0 + self.round_trip
+        reply = Reply(ReplyKind.TIME_EXCEEDED, samples.address(ttl), at, 64 - ttl, (11, 0))
         if ttl >= self.distance and self.end:
-            reply = Reply(self.end, flow.destination, 1.01, self.reply_ttl)
+            reply = Reply(self.end, flow.destination, at, self.reply_ttl)
         return Answer(Probe(ttl, attempt, 1.0), reply)
 
 
@@ -173,7 +184,7 @@ class World:
             raise way.error
         made = way.sounded(flow, sounding)
         self.sent += sent(made)
-        await asyncio.sleep(ROUND_TRIP + 0.5 * (way.attempt - 1) if made.answers else SILENCE)
+        await asyncio.sleep(way.round_trip + 0.5 * (way.attempt - 1) if made.answers else SILENCE)
         return made
 
     def soundings(self, port: int) -> list[Sounding]:
@@ -394,7 +405,7 @@ def test_a_trace_of_few_probes_still_gets_one_sweep() -> None:
     near = samples.trace([*samples.routers(3), samples.end(4, ReplyKind.RST)], DESTINATION, PORT)
     made(world, near)
     sweeps = [sounding for _, _, sounding in world.asked if sounding.first]
-    assert sweeps == [Sounding(first=2, last=1 + SHORTEST_SWEEP, attempts=0)]
+    assert [(one.first, one.last, one.attempts) for one in sweeps] == [(2, 1 + SHORTEST_SWEEP, 0)]
     assert world.sent == 6 + SHORTEST_SWEEP
 
 
@@ -436,6 +447,16 @@ def test_what_is_not_ready_is_left_out() -> None:
     assert world.ended == pytest.approx(TIME)
     assert [port.flow.destination_port for port in found.ports] == [80]
     assert len(found.flows) == 1
+
+
+@pytest.mark.parametrize("round_trip", [ROUND_TRIP, 0.4])
+def test_a_sweep_knows_its_round_trip_and_its_time(round_trip: float) -> None:
+    """It ends by itself before the time is over, so that what it has found is not lost."""
+    world = World({443: Way(round_trip=round_trip)})
+    made(world, ports=(443,), failing_flows=1)
+    _, sweep = world.soundings(443)
+    assert sweep.round_trip == pytest.approx(round_trip)
+    assert TIME - MOMENT - MARGIN <= round_trip + sweep.seconds <= TIME - MARGIN
 
 
 def test_a_sweep_that_is_cut_off_leaves_the_opening() -> None:

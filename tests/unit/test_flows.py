@@ -116,6 +116,35 @@ def test_a_plain_connection_over_another_path(handshake: Handshake) -> None:
     assert (alone.state, counts(alone)) == (State.INCONCLUSIVE, (2, 0))
 
 
+def test_a_connection_that_is_refused_beside_a_silent_path() -> None:
+    """Whether it took that path and met its rate limits is not known: never more than low."""
+    verdict = verdict_of(silent_after(6), silent_flow(), passing_flow(), handshake=REFUSED)
+    assert (verdict.state, verdict.confidence) == (State.FILTERED, Confidence.LOW)
+
+
+def test_another_flow_is_rejected() -> None:
+    """Rate limits hide an ICMP error from the trace, and another flow gets it: rejected, medium."""
+    flow = from_port(rejected(443, address(6)), 40001)
+    verdict = verdict_of(silent_after(6), silent_flow(), flow)
+    # No quote is known here, so its answer to TTL 6 may be that of hop 7 behind a forwarder.
+    assert (verdict.state, verdict.suspect_hops) == (State.REJECTED, (6, 7))
+    assert (verdict.confidence, verdict.blocked_by) == (Confidence.MEDIUM, address(6))
+    assert any("the flow from source port 40001, not the trace" in f for f in verdict.evidence)
+
+
+def test_a_rejection_on_another_path() -> None:
+    """Where a third flow passes the ways differ, and the silent one keeps its verdict."""
+    flow = from_port(rejected(443, address(6)), 40001)
+    verdict = verdict_of(silent_after(6), flow, passing_flow(40003))
+    assert (verdict.state, verdict.flows_blocked) == (State.FILTERED, 2)
+
+
+def test_a_rejection_where_no_router_is_heard() -> None:
+    """A user-mode network says anything of anybody: without a time-exceeded it proves nothing."""
+    verdict = verdict_of(silent_after(0), from_port(rejected(443, address(1)), 40001))
+    assert verdict.state is State.INCONCLUSIVE
+
+
 def test_loss_makes_no_flow_blocked() -> None:
     """Three SYNs of a flow over a path that loses a third of them prove nothing."""
     made = silent_after(6)

@@ -447,7 +447,8 @@ def test_a_reset_since_the_last_good_trace() -> None:
     every = Controlled(ports=(forward(6),))
     verdict = said(forward(6), every, last_good=trace(SYN_ACK))
     assert stated(verdict) == (State.RESET, Confidence.MEDIUM)
-    assert "in the last good trace it answered from hop 12" in verdict.reason
+    when = "of 2026-01-01 00:00 UTC"
+    assert f"in the last good trace ({when}) it answered from hop 12" in verdict.reason
 
 
 def test_the_service_has_stopped() -> None:
@@ -517,6 +518,37 @@ def test_who_resets_a_canary_resets() -> None:
     verdict = said(ingress(6), Controlled(canary=canary(RST, 6)))
     assert stated(verdict) == (State.RESET, Confidence.MEDIUM)
     assert verdict.suspect_hops == (6, 6)
+
+
+def mimic(kind: ReplyKind = RST) -> Trace:
+    """Hop 6 answers from TTL 7 on, with the reply TTL of the destination behind it."""
+    return trace(kind, 7, back(DISTANCE))
+
+
+@pytest.mark.parametrize(("kind", "state"), [(RST, State.RESET), (SYN_ACK, State.INTERCEPTED)])
+def test_a_forger_that_mimics_the_destination_s_reply_ttl(kind: ReplyKind, state: State) -> None:
+    """A control's router where he answers, and a canary that he answers alike, give him away."""
+    heard_by_reply_alone = trace(ECHO, FULL_TTL, back(DISTANCE), port=0, before=())
+    beside = replace(control(), canary=canary(kind, 7, reply_ttl=back(DISTANCE)))
+    verdict = said(mimic(kind), replace(beside, echo=replace(heard_by_reply_alone, hops=())))
+    assert stated(verdict) == (state, Confidence.MEDIUM)
+    if state is State.RESET:
+        assert numbers(verdict) == (6, 7, (6, 7), None)
+    assert "which nobody has" in verdict.reason
+
+
+def test_a_mimic_is_not_told_from_a_shorter_way() -> None:
+    """Without a canary answered from the same TTL on, another branch to the host looks alike."""
+    assert said(mimic(), control()).state is State.INCONCLUSIVE
+    for silent in (canary(None), canary(RST, 9, reply_ttl=back(DISTANCE), before=routers(8))):
+        assert said(mimic(), replace(control(), canary=silent)).state is State.INCONCLUSIVE
+
+
+def test_a_mimic_that_a_control_meets_at_its_own_ttl() -> None:
+    """One control shows a router there, another one the destination: not told."""
+    both = replace(control(), canary=canary(RST, 7, reply_ttl=back(DISTANCE)))
+    both = replace(both, echo=trace(ECHO, 7, back(DISTANCE), port=0))
+    assert said(mimic(), both).state is State.INCONCLUSIVE
 
 
 def test_a_canary_and_a_control_at_one_place() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import cycle, repeat
+from itertools import count, cycle, repeat
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.model import FULL_TTL, Failure, FailureReason, ProbeError
 from exporter.probing import reply_ttl
-from exporter.probing.reply_ttl import HIGHEST_TTL, MOST_SYNS, TtlMeter, search
+from exporter.probing.reply_ttl import HIGHEST_TTL, MOST_SYNS, search
 
 NO_LOSS = repeat(False)
 LOOPBACKS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
@@ -88,12 +88,12 @@ def test_one_loss_in_three_is_made_good() -> None:
     assert searched(Asked([61], cycle([True, False, False])), 61) == 61
 
 
-# -- the meter -------------------------------------------------------------------------
+# -- the measurement -------------------------------------------------------------------
 
 
 def measure(address: str, port: int, expected: int = FULL_TTL) -> int | None:
     """One measurement on a loop of its own."""
-    return asyncio.run(TtlMeter().reply_ttl(address, port, expected))
+    return asyncio.run(reply_ttl.reply_ttl(address, port, expected))
 
 
 @pytest.mark.parametrize("address", LOOPBACKS)
@@ -148,21 +148,30 @@ def test_an_endless_search_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measure("127.0.0.1", 9) is None
 
 
-def test_searches_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel does not say whose segment it dropped, so only one question is open at a time."""
-    under_way = 0
+@pytest.mark.parametrize("address", LOOPBACKS)
+def test_what_other_programs_drop_is_no_answer(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody answers, nothing is concluded from a count that rises all the time."""
+    monkeypatch.setattr(reply_ttl, "count_ttl_drops", count().__next__)
+    monkeypatch.setattr(reply_ttl, "FIRST_PATIENCE", 0.05)
+    with socket.socket(LOOPBACKS[address]) as busy, socket.socket(LOOPBACKS[address]) as caller:
+        busy.bind((address, 0))
+        busy.listen(0)
+        caller.connect(busy.getsockname())  # there is no room for another
+        endpoint = reply_ttl._Endpoint(address, busy.getsockname()[1])
+        assert asyncio.run(endpoint.ask(FULL_TTL, 0)) is None
 
-    async def alone(minimum: int, _way: int) -> bool:
-        nonlocal under_way
-        under_way += 1
-        assert under_way == 1
-        await asyncio.sleep(0)
-        under_way -= 1
-        return minimum <= 61
 
-    async def both() -> list[int | None]:
-        meter = TtlMeter()
-        return await asyncio.gather(*(meter.reply_ttl("127.0.0.1", 9, 50) for _ in range(2)))
+def test_several_measurements_at_once_do_not_disturb_each_other() -> None:
+    """Each finds its endpoint's TTL, whatever the others have the kernel drop."""
 
-    monkeypatch.setattr(reply_ttl, "_Endpoint", endpoints(alone))
-    assert asyncio.run(both()) == [61, 61]
+    async def at_once() -> list[int | None]:
+        ttls = (1, FULL_TTL, FULL_TTL + 1, 128, HIGHEST_TTL)
+        measuring = (reply_ttl.reply_ttl("127.0.0.1", port, ttl) for ttl in ttls)
+        return await asyncio.gather(*measuring)
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        assert asyncio.run(at_once()) == [FULL_TTL] * 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from exporter.model import (
     FULL_TTL,
     Answer,
     Confidence,
+    Controlled,
     Handshake,
     Hop,
     Location,
@@ -20,6 +23,7 @@ from exporter.model import (
     Source,
     State,
     StopReason,
+    Surroundings,
     Trace,
     Verdict,
 )
@@ -30,6 +34,7 @@ GATEWAY = "169.254.0.1"
 GUID = "5d0c6b6e-8c57-4f0a-6ab2-9f4d"
 HERE = Source("10.255.1.2", "0", GUID, "10.0.4.7")
 ZONES = ZoneMap(())
+RST = ReplyKind.RST
 REFUSED = Handshake(success=False, duration=0.01, error="Connection refused")
 UNANSWERED = Handshake(success=False, duration=3.2, error="no answer within 3.2 s")
 
@@ -169,10 +174,16 @@ def test_a_cell_that_answers_little_may_hide_its_rejections(
     assert judged(silent(answered), source, UNANSWERED).state is state
 
 
-def test_a_refused_connect_contradicts_silence() -> None:
-    """Where connect() is refused somebody answers, so the silence of a trace is no drop."""
+@pytest.mark.parametrize(
+    "number",
+    [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES],
+    ids=errno.errorcode.get,
+)
+def test_a_refused_connect_contradicts_silence(number: int) -> None:
+    """Where connect() is told no somebody answers, so the silence of a trace is no drop."""
     assert judged(silent(3), Source(), UNANSWERED).state is State.FILTERED
-    verdict = judged(silent(3), Source(), REFUSED)
+    told = Handshake(success=False, duration=0.9, error=os.strerror(number))
+    verdict = judged(silent(3), Source(), told)
     assert (verdict.state, verdict.location) == (State.INCONCLUSIVE, Location.NONE)
     assert any("the trace alone would say" in fact for fact in verdict.evidence)
 
@@ -190,3 +201,21 @@ def test_a_refused_connect_is_told_from_a_closed_port(
     """ICMP port-unreachable refuses a connect() as an RST does; that none came is said."""
     evidence = judged(made, HERE, handshake).evidence
     assert sum("no RST came" in fact for fact in evidence) == said
+
+
+@pytest.mark.parametrize("first", [expired(), Hop(1, 3)], ids=["heard", "unheard"])
+def test_the_silence_of_a_cell_that_rejects_others_is_no_drop(first: Hop) -> None:
+    """With its ICMP errors spent on other targets it cannot say what it rejects here."""
+    made = trace((first, *silence(2, 30)), StopReason.SILENCE, 5432, Hop(FULL_TTL, 3))
+    spent = Surroundings(routers_answer=True, rejecting=frozenset({GATEWAY}))
+    port = trace(
+        (*(Hop(ttl, 0) for ttl in range(1, 3)), Hop(3, 1, (near(3, 1, DESTINATION, 3, kind=RST),))),
+        StopReason.DESTINATION,
+        port=443,
+        confirmation=Hop(FULL_TTL, 1, (near(FULL_TTL, 1, DESTINATION, 3, kind=RST),)),
+    )
+    given: dict[str, Any] = {"zones": ZONES, "source": HERE, "handshake": UNANSWERED}
+    given["controlled"] = Controlled(ports=(port,))
+    assert judge(made, **given, surroundings=spent).state is State.INCONCLUSIVE
+    fresh = replace(spent, rejecting=frozenset({"10.9.5.2"}))
+    assert judge(made, **given, surroundings=fresh).state is State.FILTERED

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from exporter.model import FULL_TTL, Probe, ReplyKind, Sounding, StopReason
-from exporter.probing.sounder import LIMIT, WINDOW, Sounder
+from exporter.probing.sounder import SLOW, WINDOW, Sounder
 from tests.unit.playing import (
     EXPIRED,
     NO_BUFFER,
@@ -97,7 +97,7 @@ def test_nothing_is_swept_where_nobody_answers() -> None:
     sounded = sound(nobody)
     assert sounded.sent == [(0.0, FULL_TTL), (0.5, FULL_TTL), (1.0, FULL_TTL)]
     assert sounded.sounder.stop_reason is StopReason.SILENCE
-    assert sounded.ended_at <= LIMIT
+    assert sounded.ended_at <= FROM_FIVE.seconds
     assert sounded.sounder.hops() == ()
 
 
@@ -150,8 +150,27 @@ def test_a_slow_destination_does_not_hold_it_beyond_its_limit() -> None:
     """With a round trip of half a second it ends in time, with what has come."""
     slow = Says(ReplyKind.SYN_ACK, after=0.5)
     sounded = sound(lambda ttl, _: slow if ttl >= 30 else Says(after=0.4))
-    assert sounded.ended_at <= LIMIT
+    assert sounded.ended_at <= FROM_FIVE.seconds
     assert sounded.sounder.stop_reason is StopReason.DESTINATION
+
+
+def test_a_slow_path_is_swept_in_one_round_trip() -> None:
+    """All its TTLs are asked at once, and waited for."""
+    slow = 4 * SLOW
+    sounding = Sounding(first=5, last=11, attempts=0, round_trip=slow)
+    sounded = sound(lambda _ttl, _attempt: Says(after=slow), sounding)
+    assert sounded.sent == [(0.0, ttl) for ttl in range(5, 12)]
+    assert all(hop.answers for hop in sounded.sounder.hops()[4:])
+    assert sounded.ended_at == pytest.approx(slow)
+
+
+def test_it_ends_after_its_seconds_with_what_has_come() -> None:
+    """What answers too late takes nothing away from what answered in time."""
+    late = chain(12, Says(SYN_ACK.kind, 2.0))
+    sounded = sound(late, Sounding(first=5, attempts=0, seconds=0.5))
+    assert sounded.ended_at == pytest.approx(0.5)
+    answered = [hop.ttl for hop in sounded.sounder.hops() if hop.answers]
+    assert answered == list(range(5, 12))
 
 
 def test_it_does_not_sweep_past_its_last_ttl() -> None:

@@ -16,7 +16,15 @@ from exporter.model import (
     Surroundings,
     Trace,
 )
-from exporter.surroundings import IGNORES_TTLS, MEMORY, MOST_WITNESSES, UNDELIVERED, Memory
+from exporter.surroundings import (
+    IGNORES_TTLS,
+    MEMORY,
+    MOST_REJECTING,
+    MOST_WITNESSES,
+    PURSE_MEMORY,
+    UNDELIVERED,
+    Memory,
+)
 from tests.unit.samples import SOURCE, end, routers, silence, trace
 
 NOW = 1000.0
@@ -131,6 +139,25 @@ def test_the_memory_is_bounded() -> None:
         memory.learn(to(f"192.0.{number}.1", end(1, ReplyKind.RST)), None, NOW)
     assert all(len(one._witnesses) <= MOST_WITNESSES for one in memory._networks.values())
     assert memory.learn(mute(1), None, NOW) == IGNORED
+
+
+def test_who_rejects_is_remembered_for_a_minute() -> None:
+    """Whichever target it rejected; what it rejects next it may not be able to say."""
+    memory = Memory()
+    rejected = to("192.0.2.1", *routers(1), end(2, ReplyKind.UNREACHABLE, "10.9.0.2", (3, 3)))
+    assert memory.learn(rejected, None, NOW).rejecting == {"10.9.0.2"}
+    assert memory.learn(counted(2), None, NOW + PURSE_MEMORY).rejecting == {"10.9.0.2"}
+    assert memory.learn(counted(2), None, NOW + PURSE_MEMORY + 1).rejecting == frozenset()
+
+
+def test_so_many_that_reject_are_remembered() -> None:
+    """Those that were last heard."""
+    memory = Memory()
+    for number in range(2 * MOST_REJECTING):
+        sender = end(2, ReplyKind.UNREACHABLE, f"198.18.0.{number}", (3, 13))
+        known = memory.learn(to("192.0.2.1", *routers(1), sender), None, NOW)
+    assert len(known.rejecting) == MOST_REJECTING
+    assert "198.18.0.127" in known.rejecting
 
 
 # -- both families ---------------------------------------------------------------------

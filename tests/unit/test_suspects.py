@@ -36,7 +36,7 @@ from tests.unit.beside import (
     silent_after,
     unanswered,
 )
-from tests.unit.samples import DISTANCE, address, answer, routers, silence, trace
+from tests.unit.samples import DISTANCE, STARTED_AT, address, answer, routers, silence, trace
 
 ZONES = ZoneMap([ip_network("10.9.0.0/24"), ip_network("10.9.1.0/24")])
 NOBODY = "192.0.2.77"
@@ -168,7 +168,15 @@ def test_the_last_good_trace_narrows_where_no_control_passes() -> None:
     """Where the next device stood is known; that only its answers are dropped is not excluded."""
     verdict = verdict_of(silent_after(6), complete(), ports=(unanswered(80),))
     assert (verdict.suspect_hops, verdict.confidence) == ((6, 7), Confidence.MEDIUM)
+    assert says(verdict, "as shown by the last good trace (of 2026-01-01 00:00 UTC)")
+
+
+@pytest.mark.parametrize("at", [0.0, STARTED_AT + 1])
+def test_a_last_good_trace_whose_time_cannot_be_true(at: float) -> None:
+    """A clock that nobody had set, or that was set back, is not quoted."""
+    verdict = verdict_of(silent_after(6), replace(complete(), started_at=at))
     assert says(verdict, "as shown by the last good trace")
+    assert not says(verdict, "UTC")
 
 
 def test_platform_hops_that_a_control_has_seen_forbid_external() -> None:
@@ -196,6 +204,7 @@ def test_controls_of_which_the_same_can_be_said() -> None:
     """Two ports that are answered alike are one fact."""
     verdict = verdict_of(silent_after(6), ports=(passing(80, 6), passing(8443, 6)))
     assert says(verdict, "port 80 and port 8443 of it are answered at hop 12")
+    assert ", while port 80 and port 8443 of it are answered: a device" in verdict.reason
 
 
 def test_only_an_echo_passes() -> None:
@@ -236,6 +245,9 @@ def test_a_control_passes_where_nothing_answers() -> None:
     assert (verdict.state, verdict.suspect_hops) == (State.FILTERED, (1, 1))
     assert (verdict.last_reachable_hop, verdict.blocked_at_hop) == (0, 1)
     assert (verdict.location, verdict.confidence) == (Location.PLATFORM, Confidence.MEDIUM)
+    alone = verdict_of(silent_after(0), ports=(passing(80), replace(passing(443), hops=())))
+    assert (alone.suspect_hops, alone.location) == ((1, 1), Location.UNKNOWN)
+    assert alone.confidence is Confidence.LOW
 
 
 def test_all_routers_are_silent() -> None:
@@ -278,6 +290,14 @@ def test_a_control_that_a_user_mode_network_answers(
     controlled = Controlled(ports=(passing(80, distance=1), passing(443, distance=1)))
     verdict = judge(made, zones=ZONES, controlled=controlled, surroundings=surroundings)
     assert (verdict.state, verdict.suspect_hops) == (State.INCONCLUSIVE, None)
+
+
+def test_a_first_hop_that_answers_a_control_by_luck() -> None:
+    """Where a control's other probes stay unanswered too, its one answer bounds nothing."""
+    control = passing(80, silent=(3,))
+    verdict = verdict_of(silent_after(0), ports=(control, replace(passing(443), hops=())))
+    assert (verdict.state, verdict.suspect_hops) == (State.FILTERED, (1, 4))
+    assert (verdict.location, verdict.confidence) == (Location.UNKNOWN, Confidence.LOW)
 
 
 # -- rejecters -------------------------------------------------------------------------

@@ -15,8 +15,10 @@ from exporter.diagnosis.placing import reply_distance
 from exporter.diagnosis.verdict import judge
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
+    CANARIES,
     FULL_TTL,
     Confidence,
+    Controlled,
     Failure,
     FailureReason,
     Handshake,
@@ -239,13 +241,22 @@ def test_this_host_s_own_firewall_rejects() -> None:
 
 
 def test_only_the_confirmation_was_rejected() -> None:
-    """A rejection of a full-TTL SYN alone blames the hops right behind the last answer."""
+    """Who rejects a full-TTL SYN alone stands at the last hop that answered, or anywhere behind."""
     error = answer(FULL_TTL, 1, kind=ReplyKind.UNREACHABLE, address="192.0.2.9", icmp=(3, 13))
     error = error._replace(reply=error.reply._replace(ttl=None))
     made = replace(silent_after(5), confirmation=Hop(FULL_TTL, 1, (error,)))
     verdict = judge(made, zones=ZONES)
     assert verdict.state is State.REJECTED
-    assert numbers(verdict) == (5, 6, (5, 6))
+    assert numbers(verdict) == (5, 6, (5, 30))
+
+
+def test_an_address_that_nobody_has_is_rejected_too() -> None:
+    """Who says the same of a canary rejects more than this target, and it is told."""
+    canary = refused(7, address(6))
+    flow = canary.flow._replace(destination=CANARIES[0])
+    controlled = Controlled(canary=replace(canary, flow=flow))
+    verdict = judge(refused(7, address(6)), zones=ZONES, controlled=controlled)
+    assert f"{CANARIES[0]}:443, which nobody has, is refused by it, too" in verdict.evidence
 
 
 # -- silence ---------------------------------------------------------------------------
