@@ -33,7 +33,7 @@ from exporter.probing import handshake
 from exporter.probing.driver import PROBE_BURST, Driver, Prober
 from exporter.probing.echo import Echoer
 from exporter.probing.engines import Engine, choose
-from exporter.probing.reply_ttl import TtlMeter
+from exporter.probing.reply_ttl import reply_ttl
 from exporter.probing.resolver import Resolver
 from exporter.probing.routes import gateway_to
 from exporter.publish import objects, text
@@ -163,7 +163,7 @@ async def _with_probing(
                 echo=None if echoer.status else echoer.echo,
                 canary=Canaries(prober.trace).ask,
                 # The syn engine's replies bear theirs.
-                reply_ttl=TtlMeter().reply_ttl if engine.name == "connect" else None,
+                reply_ttl=reply_ttl if engine.name == "connect" else None,
                 unseen_errors=engine.unseen_errors,
             )
         )

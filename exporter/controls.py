@@ -13,7 +13,10 @@
 4. Controls add at most half as many probes as the trace has sent. What early answers save goes to
    the sweeps, first come, first served; so each waits a moment until it is known what the others
    need. Only the first one gets the shortest sweep of use in any case. What comes on top: silent
-   hops are asked twice, and a trace that a near device ends at once has sent very few.
+   hops are asked twice, and a trace that a near device ends at once has sent very few. A sweep
+   ends with what it has found before TIME is over. It begins one round trip and a MOMENT after the
+   opening and takes another one, so where that is longer than some 0.6 s, only the nearer hops
+   answer in time, or none.
 5. A flow that gets less far than the trace is the one to look at: it is traced as any target is,
    and takes the trace's place.
 6. Where the engine cannot see with which TTL an answer over TCP arrives, that is measured, for the
@@ -70,6 +73,8 @@ BEFORE_THE_END = 2
 AT_FULL_TTL = Sounding()
 #: Seconds in which most of what is answered at all is answered.
 MOMENT = 0.1
+#: Seconds before the end of TIME at which a sweep has to end, to be heard of on a busy loop.
+MARGIN = 0.05
 #: SYNs that it takes to learn a reply's TTL in an ordinary case.
 MEASUREMENT = 2
 
@@ -254,6 +259,7 @@ class _Making:
         self._left = _sent(trace) // 2 - sum(one.opening.attempts for one in controls)
         if measure:
             self._left -= 2 * MEASUREMENT
+        self._ends_at = asyncio.get_running_loop().time() + TIME
         self._swept = self._port_measured = False
         self._unopened = len(controls)
         self._all_opened = asyncio.Event()
@@ -265,7 +271,7 @@ class _Making:
     async def run(self) -> None:
         """Make them, as far as the time goes."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(TIME), asyncio.TaskGroup() as group:
+            async with asyncio.timeout_at(self._ends_at), asyncio.TaskGroup() as group:
                 for control in self._controls:
                     group.create_task(self._guard(control.kind, self._make(control)))
                 if self._measure:
@@ -315,7 +321,13 @@ class _Making:
     async def _sweep(self, control: _Control, opened: Trace, hops: int) -> Trace:
         """The same flow hop by hop; what is known already where nothing answers any more."""
         last = min(control.first + hops - 1, self._target.plan.max_hops)
-        sounding = Sounding(control.first, last, attempts=0)
+        sounding = Sounding(
+            control.first,
+            last,
+            attempts=0,
+            round_trip=max(answer.rtt for answer in opened.answers),
+            seconds=self._ends_at - MARGIN - asyncio.get_running_loop().time(),
+        )
         swept = await control.ask(sounding, opened.flow.source_port)
         self._left += hops - _sent(swept)
         if swept.failure or not swept.answers:

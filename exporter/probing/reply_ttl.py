@@ -3,26 +3,27 @@
 1. Linux drops a segment whose TTL is lower than its socket's IP_MINTTL, over IPv6 IPV6_MINHOPCOUNT
    (RFC 5082; tcp_v4_rcv, tcp_v6_rcv). So a SYN from a socket with a minimum that is answered
    proves that the answer's TTL is not lower.
-2. What is dropped is counted (TCPMinTTLDrop), so that the TTL is lower is proved by an answer, too.
+2. What is dropped is counted, so that the TTL is lower is proved by an answer, too: the socket
+   counts what it drops for any reason (SO_MEMINFO), the network namespace what is dropped for its
+   TTL (TCPMinTTLDrop). Neither proves it alone: a reset without an acknowledgement raises the one;
+   another program, or an ICMP error that is dropped for the TTL which it quotes, raises the other.
    Silence proves nothing: the SYN or its answer may be lost, and the question is put again.
-3. One question at a time, in the whole process, for the count does not say whose segment it was.
-   Those that prove a TTL from both sides come from one source port, so that load balancers send
-   both along one path. But after a dropped answer the port is another one, for an endpoint that
-   accepts goes on waiting there.
+3. The questions that prove a TTL from both sides come from one source port, so that load balancers
+   send both along one path. But after a dropped answer the port is another one, for an endpoint
+   that accepts goes on waiting there.
 4. The TTL that is expected is asked first, and the next higher one, which ends an ordinary case.
    Else the same distance from another initial TTL is tried, then what divides the initial TTLs from
    each other, and what is left is halved until it is one TTL.
 5. A socket is muted and goes at once, as connect.py has it, before the kernel repeats its SYN.
 
-An ICMP error ends it: what rejects a SYN tells nothing about an answer. (The kernel drops one, and
-counts it, by the TTL that it quotes; so an endpoint that resets one SYN and has the next rejected,
-on the same path, may seem to answer with a lower TTL than it does.)
+An ICMP error ends it: what rejects a SYN tells nothing about an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable
 from itertools import chain
@@ -60,6 +61,10 @@ MINIMUM = {
 }
 DIALECTS = {Family.IPV4: IPV4, Family.IPV6: IPV6}
 
+#: asm-generic/socket.h, and the last of the counts that linux/sock_diag.h names SK_MEMINFO_...
+SO_MEMINFO = 55
+_DROPS = struct.Struct("=32xI")
+
 #: (TTL, number of a way) -> whether an answer's TTL is as high as this; None without an answer.
 #: What is asked on the same way takes the same path.
 Ask = Callable[[int, int], Awaitable[bool | None]]
@@ -76,21 +81,15 @@ class _NoAnswerError(Exception):
     """Something else came than an answer of TCP."""
 
 
-class TtlMeter:
-    """Measures one endpoint after the other."""
-
-    def __init__(self) -> None:
-        self._turn = asyncio.Lock()
-
-    async def reply_ttl(self, address: str, port: int, expected: int) -> int | None:
-        """The TTL, asking for `expected` first; None when it cannot be told in `SECONDS`."""
-        if count_ttl_drops() is None:
-            return None
-        try:
-            async with asyncio.timeout(SECONDS), self._turn:
-                return await search(expected, _Endpoint(address, port).ask)
-        except (OSError, ProbeError, _NoAnswerError):  # TimeoutError is an OSError
-            return None
+async def reply_ttl(address: str, port: int, expected: int) -> int | None:
+    """The TTL, asking for `expected` first; None when it cannot be told in `SECONDS`."""
+    if count_ttl_drops() is None:
+        return None
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await search(expected, _Endpoint(address, port).ask)
+    except (OSError, ProbeError, _NoAnswerError):  # TimeoutError is an OSError
+        return None
 
 
 async def search(expected: int, ask: Ask) -> int | None:
@@ -165,6 +164,12 @@ class _Endpoint:
                 if reply is None or reply.kind not in TCP_KINDS:
                     raise _NoAnswerError
                 return True
-            if count_ttl_drops() != drops:
+            if _has_dropped(waiting.socket) and count_ttl_drops() != drops:
                 return False
         return None
+
+
+def _has_dropped(one: socket.SocketType) -> bool:
+    """Whether a socket has dropped some segment. Raises OSError where it does not tell."""
+    (drops,) = _DROPS.unpack(one.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _DROPS.size))
+    return bool(drops)

@@ -3,15 +3,16 @@
 1. Up to `Sounding.attempts` probes with the TTL of an ordinary packet go out, SPACING apart, until
    one is answered.
 2. An answer in the name of the destination begins the sweep, if one is wanted, and without any
-   such attempts it begins at once: the TTLs from
-   `first` on, at most WINDOW past the farthest that was answered. When nothing comes for as long
-   as `patience` says, the window moves on without an answer, up to `last`.
+   such attempts it begins at once: the TTLs from `first` on, at most WINDOW past the farthest that
+   was answered. When nothing comes for as long as `patience` says, the window moves on without an
+   answer, up to `last`. Where the round trip is known to be longer than SLOW, all TTLs are asked
+   at once, for one window after the other would take too long.
 3. The path ends at the lowest TTL that anything but time-exceeded answered. Each TTL up to there
    that is unanswered gets one more probe, RETRY later: a probe may be lost, and of two SYNs that
    reach the destination together one may stay unanswered.
-4. The patience is three times the longest round trip seen, but PATIENCE_FLOOR at least.
+4. The patience is three times the longest round trip known, but PATIENCE_FLOOR at least.
 5. It is over when no probe is due or to come and each one has been answered or has had its
-   patience, and LIMIT after the start in any case.
+   patience, and `seconds` after the start in any case.
 
 `Tracer` makes traces; this has the same methods, so that the driver does not know which it is.
 All times are seconds on one monotonic clock, given by the caller.
@@ -37,9 +38,9 @@ from exporter.model import (
 SPACING = 0.5
 RETRY = 0.35
 WINDOW = 4
+SLOW = 0.1
 STALL = 0.1
 PATIENCE_FLOOR = 0.3
-LIMIT = 1.5
 
 
 class Sounder:
@@ -49,7 +50,7 @@ class Sounder:
         self.sounding = sounding
         self.stop_reason: StopReason | None = None
         self.failure: Failure | None = None
-        self._deadline = started_at + LIMIT
+        self._deadline = started_at + sounding.seconds
         #: (due, ttl) of what is to be sent.
         self._queue: list[tuple[float, int]] = []
         self._sent: dict[int, list[Probe]] = {}
@@ -58,7 +59,8 @@ class Sounder:
         self._opened: int | None = None
         #: The lowest TTL that ends the path.
         self._end: int | None = None
-        self._longest_rtt = 0.0
+        self._longest_rtt = sounding.round_trip
+        self._window = sounding.last if sounding.round_trip > SLOW else WINDOW
         self._progress_at = started_at
         if sounding.attempts:
             self._queue.append((started_at, FULL_TTL))
@@ -114,7 +116,7 @@ class Sounder:
             return
         self._progress_at = max(self._progress_at, reply.received_at)
         if reply.kind is ReplyKind.TIME_EXCEEDED:
-            self._open_window(probe.ttl + WINDOW, reply.received_at)
+            self._open_window(probe.ttl + self._window, reply.received_at)
         else:
             self._end_at(probe.ttl)
 
@@ -162,7 +164,7 @@ class Sounder:
 
     def _sweep(self, now: float) -> None:
         self._opened = self.sounding.first - 1
-        self._open_window(self._opened + WINDOW, now)
+        self._open_window(self._opened + self._window, now)
 
     def _open_window(self, until: int, now: float) -> None:
         if self._opened is None or self._end is not None:
@@ -174,7 +176,7 @@ class Sounder:
 
     def _pass_stall(self, now: float) -> None:
         self._progress_at = now
-        self._open_window((self._opened or 0) + WINDOW, now)
+        self._open_window((self._opened or 0) + self._window, now)
 
     def _end_at(self, ttl: int) -> None:
         known, self._end = self._end, min(ttl, self._end or ttl)

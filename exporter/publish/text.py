@@ -428,14 +428,19 @@ def _unanswered(sent: int) -> str:
     return f"no answer to {sent} {'probe' if sent == 1 else 'probes'}"
 
 
+#: What is said of a canary's fate; a rejection may be anything, so it stands for itself.
+_CANARY_JUDGED = {
+    Outcome.REACHED: ", though nobody has this address",
+    Outcome.SILENT: ", as it should be",
+}
+
+
 def _judged(control: Control) -> str:
     """What is to be said of a control besides what came back."""
     outcome = outcome_of(control.trace)
     if control.kind is Kind.ELSEWHERE:
         return ", over the same first hops"
-    if control.kind is not Kind.CANARY or outcome is Outcome.NOT_MEASURED:
-        return ""
-    return ", though nobody has this address" if outcome is Outcome.REACHED else ", as it should be"
+    return _CANARY_JUDGED.get(outcome, "") if control.kind is Kind.CANARY else ""
 
 
 def _branch_lines(observation: Observation) -> Iterator[str]:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from exporter.model import Hop, Sounding, Trace
+from exporter.probing import reply_ttl
 from exporter.probing.echo import Echoer
-from exporter.probing.reply_ttl import TtlMeter
 from tests.lab.exporting import ROOT
 from tests.lab.lab import Lab
 
@@ -30,9 +30,9 @@ def control(lab: Lab, *command: object, wrapper: Sequence[str] = ()) -> Any:
     return json.loads(lab.run(argv, cwd=ROOT, capture_output=True, check=True).stdout)
 
 
-async def reply_ttl(address: str, port: str, expected: str) -> int | None:
+async def measure(address: str, port: str, expected: str) -> int | None:
     """The TTL of the endpoint's answers."""
-    return await TtlMeter().reply_ttl(address, int(port), int(expected))
+    return await reply_ttl.reply_ttl(address, int(port), int(expected))
 
 
 async def echo(address: str, first: str) -> dict[str, object]:
@@ -66,7 +66,7 @@ def _replies(hop: Hop) -> list[object]:
 
 
 VERBS: dict[str, Callable[..., Coroutine[Any, Any, object]]] = {
-    "reply_ttl": reply_ttl,
+    "reply_ttl": measure,
     "echo": echo,
 }
 
