@@ -17,6 +17,7 @@ from tests.bench.report import Goal, Part, summary
 from tests.bench.tools import (
     MTR,
     OURS,
+    OURS_CONTROLLED,
     OURS_UNPRIVILEGED,
     TCPTRACEROUTE,
     TRACEROUTE,
@@ -30,13 +31,17 @@ RUNS: Mapping[Tool, int] = {
     TCPTRACEROUTE: 1,
     OURS: 7,
     OURS_UNPRIVILEGED: 7,
+    OURS_CONTROLLED: 7,
     TRACEROUTE: 3,
     MTR: 3,
 }
+OURS_ALL = (OURS, OURS_UNPRIVILEGED, OURS_CONTROLLED)
 #: At most this part of the other program's time.
 GOALS = {TCPTRACEROUTE: 1 / 50, TRACEROUTE: 1 / 6}
 #: The connect engine may take so many times what the syn engine takes.
 TIMES_SYN = 1.5
+#: Controls may add so many seconds.
+CONTROL_SECONDS = 1.5
 
 
 def measure(runs: Mapping[Tool, int] = RUNS) -> Part:
@@ -66,7 +71,7 @@ def _part(timed: Mapping[Tool, list[Timed]], told: str) -> Part:
         rows=tuple(_row(tool, runs, ours) for tool, runs in timed.items()),
         goals=tuple(_goals(timed)),
         notes=(
-            *(_own_duration(tool, timed[tool]) for tool in (OURS, OURS_UNPRIVILEGED)),
+            *(_own_duration(tool, timed[tool]) for tool in OURS_ALL if tool in timed),
             told,
         ),
     )
@@ -80,6 +85,9 @@ def _goals(timed: Mapping[Tool, list[Timed]]) -> Iterator[Goal]:
             yield Goal(f"our wall time as a share of {tool.name}'s", share, bound, "")
     share = _median(timed[OURS_UNPRIVILEGED]) / ours
     yield Goal("the connect engine's wall time against the syn engine's", share, TIMES_SYN, "x")
+    if OURS_CONTROLLED in timed:
+        added = _median(timed[OURS_CONTROLLED]) - ours
+        yield Goal("what the controls add", added, CONTROL_SECONDS, "s")
 
 
 def _median(runs: list[Timed]) -> float:

@@ -115,17 +115,22 @@ def _asked(*argv: str) -> Callable[[], str]:
 PACKAGES = {"tcptraceroute": "tcptraceroute", "traceroute": "traceroute", "mtr": "mtr-tiny"}
 
 
-def _ours(engine: str) -> Tool:
+#: The peers make no controls; without ours the same work is compared.
+_NO_CONTROLS = ("CONTROL_PORTS=none", "ICMP_ECHO=false", "CANARY=false", "FAILING_FLOWS=1")
+
+
+def _ours(engine: str, settings: tuple[str, ...] = _NO_CONTROLS) -> Tool:
     return Tool(
-        "egress-exporter",
+        " ".join((*settings, "egress-exporter")),
         ("trace", "{host}:{port}", "--json", "--engine", engine),
         _last_of_object,
         lambda: __version__,
-        program=(sys.executable, "-m", "exporter"),
+        program=("env", *settings, sys.executable, "-m", "exporter"),
     )
 
 
 OURS, OURS_UNPRIVILEGED = _ours("syn"), _ours("connect")
+OURS_CONTROLLED = _ours("syn", ())
 # Names are asked for by none of them (-n): where there is no name server, waiting for one would
 # be added to their time. All else is their default.
 TCPTRACEROUTE = Tool(
