@@ -167,6 +167,11 @@ class LabWorld:
     inside: tuple[str, ...] = ()
     changing: Callable[[Lab], None] | None = None
 
+    @property
+    def prober(self) -> int | None:
+        """A process in the prober's namespaces; None where it takes more than them to be there."""
+        return None if self.inside else self.lab.pid
+
     def popen(
         self, argv: Sequence[str], listener: socket.socket | None = None, **options: Any
     ) -> subprocess.Popen[Any]:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tests.accuracy import namespaces, peers, tun_situations
+from tests.accuracy.forking import Starter
 from tests.accuracy.run import AT_ONCE, ENGINES, Case, Found, observe
 from tests.accuracy.situation import Mark, Situation, score
 from tests.bench.report import Part
@@ -57,12 +58,15 @@ class Row:
 
 def play(situations: Iterable[Situation], repeat: int, *, with_peers: bool) -> Iterator[Row]:
     """Play the situations so many times, some at a time; the rows come in their order."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with Starter() as starter, ThreadPoolExecutor(AT_ONCE) as pool:
         under_way = [
             (
                 situation,
                 {
-                    engine: [pool.submit(observe, Case(situation, engine)) for _ in range(repeat)]
+                    engine: [
+                        pool.submit(observe, Case(situation, engine), starter)
+                        for _ in range(repeat)
+                    ]
                     for engine in ENGINES
                 },
                 pool.submit(peers.read_all, situation) if with_peers else None,

@@ -28,7 +28,7 @@ from tests.accuracy.chains import (
     running,
 )
 from tests.accuracy.crooked import RETURNS, branches, loop
-from tests.accuracy.situation import Blind, Situation, Truth, World
+from tests.accuracy.situation import BLIND_ON_BRANCHES, Blind, Situation, Truth, World
 from tests.lab.cell import ENVIRONMENT, GATEWAY, Cell
 from tests.lab.lab import Lab
 from tests.lab.user_mode import INNER, passt, slirp
@@ -329,12 +329,6 @@ def _dropped(meant: Iterable[str]) -> Iterator[str]:
 
 
 # -- paths that are not one chain ------------------------------------------------------
-
-
-BLIND_ON_BRANCHES = Blind(
-    "each of its probes is a flow of its own, so a bad branch is like loss",
-    frozenset({"open", "filtered", "inconclusive"}),
-)
 
 
 def crooked() -> Iterator[Situation]:

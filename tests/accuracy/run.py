@@ -1,8 +1,12 @@
 """Runs a situation through the real command, as its user would: `trace --json`, or `serve`.
 
 Each run has a network of its own, since routers limit their ICMP errors per recipient and a
-fresh one has its full burst. The budgets of IPv4 and IPv6 are apart, so the two share it.
-Most of a run is waiting, so some run at a time.
+fresh one has its full burst. The budgets of IPv4 and IPv6 are apart, so the two share it; on the
+connect engine one after the other, since the kernel counts for the whole network namespace
+which errors it keeps from a socket. Most of a run is waiting, so some run at a time.
+
+`trace` is forked from a process that has imported the program (forking.py); where `serve` runs,
+and in containers, the interpreter is started as ever.
 """
 
 from __future__ import annotations
@@ -11,16 +15,19 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 from exporter.model import joined
+from tests.accuracy.forking import Run, Starter
 from tests.accuracy.situation import Situation, World
 from tests.lab.engines import WRAPPERS
 from tests.lab.exporting import COMMAND, ROOT, Exporter, serving
 
 ENGINES = ("syn", "connect")
 #: So many networks at a time; they wait more than they work.
-AT_ONCE = 12
+AT_ONCE = 16
 #: Seconds between the cycles of `serve`: a Linux router has its burst of 6 errors again.
 INTERVAL = 6
 
@@ -34,42 +41,46 @@ class Case(NamedTuple):
     engine: str
 
 
-def observe(case: Case) -> dict[str, Found]:
+def observe(case: Case, starter: Starter) -> dict[str, Found]:
     """Family -> what the program says at last, in a fresh network, as `trace --json` has it."""
     with case.situation.world() as world:
-        return (_served if case.situation.changes else _traced)(world, case)
+        return _served(world, case) if case.situation.changes else _traced(world, case, starter)
 
 
 # -- one trace -------------------------------------------------------------------------
 
 
-def _traced(world: World, case: Case) -> dict[str, Found]:
-    """What `trace --json` prints, in all families at once."""
-    situation = case.situation
-    running = {
-        family: world.popen(
-            [
-                *WRAPPERS.get(case.engine, ()),
-                *(*COMMAND, "trace", "--json", joined(address, situation.port)),
-            ],
-            cwd=ROOT,
-            env=_environment(case),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for family, address in situation.target.items()
-    }
-    # Each is read to its end, also after another one has failed.
-    printed = {family: process.communicate() for family, process in running.items()}
-    return {family: _parsed(output, errors) for family, (output, errors) in printed.items()}
+def _traced(world: World, case: Case, starter: Starter) -> dict[str, Found]:
+    """What `trace --json` prints in each family."""
+    targets = case.situation.target
+    at_once = len(targets) if case.engine == "syn" else 1
+    with ThreadPoolExecutor(at_once) as pool:
+        found = pool.map(partial(_observed, world, case, starter), targets.values())
+        return dict(zip(targets, found, strict=True))
 
 
-def _parsed(output: str, errors: str) -> Found:
-    if not output:
-        raise RuntimeError(f"the command printed nothing but: {errors}")
-    found: Found = json.loads(output)
+def _observed(world: World, case: Case, starter: Starter, address: str) -> Found:
+    """What it prints of one address."""
+    arguments = ("trace", "--json", joined(address, case.situation.port))
+    wrapper, environment = WRAPPERS.get(case.engine, ()), _environment(case)
+    if world.prober is not None:
+        run = Run(world.prober, arguments, environment, privileged=not wrapper)
+        return _parsed(starter.printed(run))
+    with world.popen(
+        [*wrapper, *COMMAND, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        return _parsed(process.communicate()[0])
+
+
+def _parsed(printed: str) -> Found:
+    if not printed:
+        raise RuntimeError("the command printed nothing; standard error has more")
+    found: Found = json.loads(printed)
     return found
 
 

@@ -34,6 +34,13 @@ class Blind:
     locations: frozenset[str] = frozenset({"none", "unknown"})
 
 
+#: Of a path with several branches, some of which are bad.
+BLIND_ON_BRANCHES = Blind(
+    "each of its probes is a flow of its own, so a bad branch is like loss",
+    frozenset({"open", "filtered", "inconclusive"}),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """The truth about a target, as hop numbers and addresses; see design's words.
@@ -58,6 +65,10 @@ class Truth:
 
 class World(Protocol):
     """A network that runs."""
+
+    @property
+    def prober(self) -> int | None:
+        """A process in the prober's namespaces; None where it takes more than them to be there."""
 
     def popen(
         self, argv: Sequence[str], listener: socket.socket | None = None, **options: Any

@@ -1,11 +1,12 @@
-"""Every situation of the accuracy matrix once: what the program says is the truth.
+"""Every situation of the accuracy matrix once, by every engine and IP version: the truth is said.
 
-The real command in real networks, some at a time, ahead of the tests that look at them. `make
+The command in real networks, some at a time, ahead of the tests that look at them. `make
 accuracy` plays the same with the peers beside it, and as often as it is told.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.accuracy import namespaces, tun_situations
+from tests.accuracy.forking import Run, Starter
 from tests.accuracy.matrix import SITUATIONS, answered
 from tests.accuracy.run import AT_ONCE, ENGINES, Case, Found, observe
 from tests.accuracy.situation import Blind, Truth, score
@@ -31,17 +33,18 @@ Outcomes = Mapping[tuple[str, str], Future[dict[str, Found]]]
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     """The cases that were selected, under way."""
-    selected = dict.fromkeys(
-        str(item.callspec.params["case"])
+    selected = (
+        CASES[str(item.callspec.params["case"])][0]
         for item in request.session.items
         if isinstance(item, pytest.Function)
         and item.path == request.path
         and "outcomes" in item.fixturenames
     )
+    cases = {(case.situation.name, case.engine): case for case in selected}
     # Those first that take longest.
-    cases = sorted({CASES[name][0] for name in selected}, key=lambda one: not one.situation.changes)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {(case.situation.name, case.engine): pool.submit(observe, case) for case in cases}
+    ordered = sorted(cases, key=lambda key: not cases[key].situation.changes)
+    with Starter() as starter, ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {key: pool.submit(observe, cases[key], starter) for key in ordered}
         pool.shutdown(cancel_futures=True)
 
 
@@ -57,6 +60,22 @@ def test_the_program_says_the_truth(case: str, outcomes: Outcomes) -> None:
     assert found["engine"] == engine
     answer = answered(situation, engine, found)
     assert answer.right, answer.complaint
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_forked_command_has_the_privileges_that_it_is_given(engine: str) -> None:
+    """What may choose an engine chooses by them, and traces in the world's network."""
+    situation = SITUATIONS["open"]
+    endpoint = f"{situation.target['ipv4']}:{situation.port}"
+    try:
+        with situation.world() as world, Starter() as starter:
+            assert world.prober
+            run = Run(world.prober, ("trace", "--json", endpoint), {}, privileged=engine == "syn")
+            found = json.loads(starter.printed(run))
+    except LabError as error:
+        pytest.fail(str(error), pytrace=False)
+    assert (found["engine"], found["verdict"]["state"]) == (engine, "open")
 
 
 # -- the score itself ------------------------------------------------------------------

@@ -137,6 +137,11 @@ class TunWorld(TunLab):
     def __init__(self, net: Net) -> None:
         super().__init__("tests.accuracy.tun_network", asdict(net))
 
+    @property
+    def prober(self) -> int:
+        """A process in the prober's namespaces."""
+        return self.pid
+
     def change(self) -> None:
         """Nothing: no situation behind the TUN device is about a change."""
 

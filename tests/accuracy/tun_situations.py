@@ -22,7 +22,7 @@ from tests.accuracy.namespaces import (
     reset_at,
     said_by,
 )
-from tests.accuracy.situation import Blind, Situation, Truth
+from tests.accuracy.situation import BLIND_ON_BRANCHES, Blind, Situation, Truth
 from tests.accuracy.tun import Destination, Filter, Net, TunWorld, Weather
 from tests.accuracy.tun_crowd import crowded
 
@@ -64,6 +64,11 @@ def anywhere(truth: Truth) -> Truth:
     return replace(truth, last_reachable_hop=None, widest=None)
 
 
+BLIND_UNDER_LOSS = Blind(
+    "it has to measure the TTL with which an RST arrives, by several SYNs that are all answered"
+)
+
+
 def weather() -> Iterator[Situation]:
     """What happens to packets by chance."""
     for key, share, conditions in (
@@ -71,12 +76,12 @@ def weather() -> Iterator[Situation]:
         ("loss-back", "40 % of all answers lost on their way back", Weather(loss_back=0.4)),
         ("loss-both", "40 % of all packets lost each way", Weather(0.4, 0.4)),
     ):
-        for fate, net in (("open", CHAIN), ("closed", CLOSED)):
+        for fate, net, blind in (("open", CHAIN, None), ("closed", CLOSED, BLIND_UNDER_LOSS)):
             yield behind_tun(
                 f"{key}-{fate}",
                 f"{share}: {fate}",
                 f"the destination's port is {fate}; the first link loses packets by chance",
-                anywhere(reached(fate)),
+                replace(anywhere(reached(fate)), allowed_on_connect=blind),
                 replace(net, weather=conditions),
             )
     for key, fate, truth, net in (
@@ -115,22 +120,24 @@ def weather() -> Iterator[Situation]:
 def crowds() -> Iterator[Situation]:
     """29 other targets behind the same first hops, traced all the time.
 
-    Whether such a hop answers within one trace is a matter of luck, so where it blocks nobody
-    can ask for more than that it is among the suspects.
+    Whether such a hop answers within one trace is a matter of luck. Where it blocks, how far the
+    answers come and how wide the range is are left open; the range holds it all the same, and
+    nothing but its own side of the edge may be named.
     """
+    unheard = EXTERNAL | {"unknown"}
     for key, title, truth, net in (
         ("open", "open", reached("open"), CHAIN),
         ("drop", "dropped mid-path", filtered(MIDDLE, MIDDLE), DROPPED),
         (
             "drop-shared",
             "dropped by such a hop",
-            anywhere(filtered(3, 3, EXTERNAL | WIDE)),
+            anywhere(filtered(3, 3, unheard)),
             firewall(3),
         ),
         (
             "reject-shared",
             "rejected by such a hop",
-            replace(anywhere(said_by("rejected", 3)), locations=EXTERNAL | WIDE),
+            replace(anywhere(said_by("rejected", 3)), locations=unheard),
             firewall(3, "admin-prohibited"),
         ),
     ):
@@ -356,12 +363,6 @@ def ways() -> Iterator[Situation]:
             Truth(frozenset({"loop"}), locations, last, last_reachable_hop=last),
             replace(CHAIN, loop=(first, last)),
         )
-
-
-BLIND_ON_BRANCHES = Blind(
-    "each of its probes is a flow of its own, and most flows pass",
-    frozenset({"open", "filtered", "inconclusive"}),
-)
 
 
 def branched() -> Iterator[Situation]:
