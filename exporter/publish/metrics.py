@@ -20,14 +20,8 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 
 from exporter.publish.log import LogStats
-from exporter.publish.tables import (
-    PROGRAM_METRICS,
-    TARGET_METRICS,
-    Program,
-    Reading,
-    Row,
-    Subject,
-)
+from exporter.publish.readings import Program, Reading, Row, Subject
+from exporter.publish.tables import PROGRAM_METRICS, TARGET_METRICS
 from exporter.publish.text import printable
 from exporter.store import Record, Store
 

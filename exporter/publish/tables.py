@@ -10,177 +10,35 @@ now, and how old it is stands in a metric of its own.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Generic, TypeVar
 
 from exporter import __version__
 from exporter.model import (
-    TCP_KINDS,
     FailureReason,
-    Family,
-    Handshake,
-    Hop,
     Location,
-    Observation,
-    ReplyKind,
     State,
     Zone,
 )
-from exporter.publish.controls import Kind, Outcome, controls_of, outcome_of
-from exporter.publish.log import LogStats
-from exporter.store import Record, Store
-
-#: The controls that are made for the target itself.
-MEASURED = (Kind.PORT, Kind.ECHO, Kind.CANARY)
-
-#: The values of a metric's own labels, and the number.
-Sample = tuple[tuple[str, ...], float]
-Subject = TypeVar("Subject")
-
-#: The kinds of reply whose sender stands at the TTL of the probe. A device that rejects a
-#: probe after its TTL check stands one hop nearer.
-AT_THEIR_HOP = TCP_KINDS | {ReplyKind.TIME_EXCEEDED}
-
-
-@dataclass(frozen=True, slots=True)
-class Row(Generic[Subject]):
-    """One metric; `read` gives its samples for one subject."""
-
-    name: str
-    type: str
-    help: str
-    labels: tuple[str, ...]
-    read: Callable[[Subject], Iterable[Sample]]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one scrape reads of a target: the record and its latest observation, if any."""
-
-    record: Record
-    latest: Observation | None
-    path: tuple[Hop, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What one scrape reads of the program itself."""
-
-    store: Store
-    log_stats: LogStats
-    scrape_errors: int
-
-
-# -- how a row is read -------------------------------------------------------------------
-
-Reader = Callable[[Reading], Iterable[Sample]]
-
-
-def of_record(read: Callable[[Record], float]) -> Reader:
-    """One number, from the start on."""
-    return lambda reading: [((), read(reading.record))]
-
-
-def of_observation(read: Callable[[Observation], float | None]) -> Reader:
-    """One number from the first trace on; none where it is None."""
-
-    def samples(reading: Reading) -> Iterator[Sample]:
-        value = read(reading.latest) if reading.latest else None
-        if value is not None:
-            yield (), value
-
-    return samples
-
-
-def of_handshake(read: Callable[[Handshake], float]) -> Reader:
-    """One number where the latest cycle had a plain connect()."""
-    return of_observation(lambda seen: read(seen.handshake) if seen.handshake else None)
-
-
-def of_hops(read: Callable[[Record, Hop], float | None]) -> Reader:
-    """A number for each hop of the path; none where it is None."""
-
-    def samples(reading: Reading) -> Iterator[Sample]:
-        for hop in reading.path:
-            value = read(reading.record, hop)
-            if value is not None:
-                yield (str(hop.ttl),), value
-
-    return samples
-
-
-def one_of(values: type[StrEnum], read: Callable[[Observation], StrEnum]) -> Reader:
-    """1 for the present value and 0 for each other one, from the first trace on."""
-
-    def samples(reading: Reading) -> Iterator[Sample]:
-        if reading.latest:
-            current = read(reading.latest)
-            yield from (((value.value,), float(value is current)) for value in values)
-
-    return samples
-
-
-def _hop_info(reading: Reading) -> Iterator[Sample]:
-    for hop in reading.path:
-        if reading.latest and hop.answers:
-            address = hop.addresses[0]
-            place = reading.latest.place_of(address)
-            yield (str(hop.ttl), address, place.zone_name, place.name or ""), 1
-
-
-def _target_info(reading: Reading) -> Iterator[Sample]:
-    target = reading.record.target
-    yield (target.host, str(target.port)), 1
-
-
-def _destination_info(reading: Reading) -> Iterator[Sample]:
-    if reading.latest and (address := reading.latest.address):
-        yield (address, Family.of(address)), 1
-
-
-def _address_info(reading: Reading) -> Iterator[Sample]:
-    for one in reading.latest.each if reading.latest else ():
-        if one.address:
-            yield (one.address, Family.of(one.address), one.verdict.state), 1
-
-
-def _failures(reading: Reading) -> Iterator[Sample]:
-    for reason in FailureReason:
-        yield (reason.value,), reading.record.failures[reason]
-
-
-def _state_file(program: Program) -> Iterator[Sample]:
-    written = program.store.state_file_written
-    if written is not None:
-        yield (), written
-
-
-def _controls_answered(reading: Reading) -> Iterator[Sample]:
-    """Of several ports one answer is enough; what was not asked does not exist."""
-    controls = controls_of(reading.latest.controlled) if reading.latest else ()
-    for kind in MEASURED:
-        outcomes = {outcome_of(one.trace) for one in controls if one.kind is kind}
-        if outcomes - {Outcome.NOT_MEASURED}:
-            yield (kind.value,), Outcome.REACHED in outcomes
-
-
-def _suspect_hop(position: int) -> Callable[[Observation], float]:
-    def read(observation: Observation) -> float:
-        suspects = observation.verdict.suspect_hops
-        return suspects[position] if suspects else 0
-
-    return read
-
-
-def _hops_in(observation: Observation, zone: Zone) -> Iterator[int]:
-    """The hops with a responder on that side of the edge."""
-    for hop in observation.trace.path if observation.trace else ():
-        replies = (answer.reply for answer in hop.answers)
-        if any(r.kind in AT_THEIR_HOP and observation.zone_of(r.address) is zone for r in replies):
-            yield hop.ttl
-
+from exporter.publish.readings import (
+    MEASURED,
+    Program,
+    Reading,
+    Row,
+    address_info,
+    controls_answered,
+    destination_info,
+    failures,
+    hop_info,
+    hops_in,
+    of_handshake,
+    of_hops,
+    of_observation,
+    of_record,
+    one_of,
+    source,
+    state_file,
+    suspect_hop,
+    target_info,
+)
 
 TARGET_METRICS: tuple[Row[Reading], ...] = (
     Row(
@@ -219,14 +77,14 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         "gauge",
         "First hop of the smallest range that must contain the blocking device; 0: not blocked.",
         (),
-        of_observation(_suspect_hop(0)),
+        of_observation(suspect_hop(0)),
     ),
     Row(
         "egress_suspect_hop_last",
         "gauge",
         "Last hop of the smallest range that must contain the blocking device; 0: not blocked.",
         (),
-        of_observation(_suspect_hop(1)),
+        of_observation(suspect_hop(1)),
     ),
     Row(
         "egress_flows",
@@ -248,21 +106,21 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         "Whether the control was answered in its destination's name in the latest cycle; absent "
         "when it was not made. Nobody should answer the canary.",
         ("control",),
-        _controls_answered,
+        controls_answered,
     ),
     Row(
         "egress_last_platform_hop",
         "gauge",
         "Farthest hop of the latest trace inside the platform; 0: none seen.",
         (),
-        of_observation(lambda seen: max(_hops_in(seen, Zone.PLATFORM), default=0)),
+        of_observation(lambda seen: max(hops_in(seen, Zone.PLATFORM), default=0)),
     ),
     Row(
         "egress_first_external_hop",
         "gauge",
         "Nearest hop of the latest trace outside the platform; 0: none seen.",
         (),
-        of_observation(lambda seen: min(_hops_in(seen, Zone.EXTERNAL), default=0)),
+        of_observation(lambda seen: min(hops_in(seen, Zone.EXTERNAL), default=0)),
     ),
     Row(
         "egress_hop_rtt_seconds",
@@ -290,7 +148,7 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         "info",
         "First responder of the hop in the latest trace.",
         ("hop", "address", "zone", "name"),
-        _hop_info,
+        hop_info,
     ),
     Row(
         "egress_connect_success",
@@ -339,7 +197,7 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         "counter",
         "Traces that this program or its host could not make, by reason.",
         ("reason",),
-        _failures,
+        failures,
     ),
     Row(
         "egress_skipped_ticks_total",
@@ -374,14 +232,14 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         "info",
         "What is configured for the target.",
         ("host", "port"),
-        _target_info,
+        target_info,
     ),
     Row(
         "egress_destination_info",
         "info",
         "Address to which the target resolved for the latest trace.",
         ("address", "family"),
-        _destination_info,
+        destination_info,
     ),
     Row(
         "egress_address_info",
@@ -389,7 +247,7 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
         "Each address of the target in the latest cycle, where all addresses are traced, and its "
         "state.",
         ("address", "family", "state"),
-        _address_info,
+        address_info,
     ),
 )
 
@@ -399,7 +257,7 @@ PROGRAM_METRICS: tuple[Row[Program], ...] = (
         "info",
         "Where the probes come from.",
         ("address", "instance_index", "instance_guid", "cell"),
-        lambda program: [(_source(program.store), 1)],
+        lambda program: [(source(program.store), 1)],
     ),
     Row(
         "egress_engine_info",
@@ -442,7 +300,7 @@ PROGRAM_METRICS: tuple[Row[Program], ...] = (
         "gauge",
         "Whether the last writing of the state file succeeded; absent before the first one.",
         (),
-        _state_file,
+        state_file,
     ),
     Row(
         "egress_log_lines_dropped_total",
@@ -473,15 +331,10 @@ def series_of_target(hops: int) -> int:
         "reason": len(FailureReason),
         "control": len(MEASURED),
     }
-    rows = (row for row in TARGET_METRICS if row.read is not _address_info)
+    rows = (row for row in TARGET_METRICS if row.read is not address_info)
     return sum(sizes.get(row.labels[0], 1) if row.labels else 1 for row in rows)
 
 
 def series_of_program() -> int:
     """How many series there are whatever the targets, those of the process left out."""
     return len(PROGRAM_METRICS)
-
-
-def _source(store: Store) -> tuple[str, ...]:
-    source = store.source
-    return source.address, source.instance_index, source.instance_guid, source.cell

@@ -29,7 +29,7 @@ class May(NamedTuple):
 #: The longest name that a module's own begins with decides, in whole words.
 RULES = {
     "exporter": May(),
-    "exporter.model": May(),
+    "exporter.model": May("model"),
     "exporter.history": May("model"),
     "exporter.paths": May("model"),
     "exporter.store": May("history model paths"),

@@ -1,0 +1,185 @@
+"""How a metric is read: a row of tables.py, its subjects, and the readers that rows share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from exporter.model import (
+    TCP_KINDS,
+    FailureReason,
+    Family,
+    Handshake,
+    Hop,
+    Observation,
+    ReplyKind,
+    Zone,
+)
+from exporter.publish.controls import Kind, Outcome, controls_of, outcome_of
+from exporter.publish.log import LogStats
+from exporter.store import Record, Store
+
+#: The controls that are made for the target itself.
+MEASURED = (Kind.PORT, Kind.ECHO, Kind.CANARY)
+
+#: The values of a metric's own labels, and the number.
+Sample = tuple[tuple[str, ...], float]
+Subject = TypeVar("Subject")
+
+#: The kinds of reply whose sender stands at the TTL of the probe. A device that rejects a
+#: probe after its TTL check stands one hop nearer.
+AT_THEIR_HOP = TCP_KINDS | {ReplyKind.TIME_EXCEEDED}
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[Subject]):
+    """One metric; `read` gives its samples for one subject."""
+
+    name: str
+    type: str
+    help: str
+    labels: tuple[str, ...]
+    read: Callable[[Subject], Iterable[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one scrape reads of a target: the record and its latest observation, if any."""
+
+    record: Record
+    latest: Observation | None
+    path: tuple[Hop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What one scrape reads of the program itself."""
+
+    store: Store
+    log_stats: LogStats
+    scrape_errors: int
+
+
+# -- how a row is read -------------------------------------------------------------------
+
+Reader = Callable[[Reading], Iterable[Sample]]
+
+
+def of_record(read: Callable[[Record], float]) -> Reader:
+    """One number, from the start on."""
+    return lambda reading: [((), read(reading.record))]
+
+
+def of_observation(read: Callable[[Observation], float | None]) -> Reader:
+    """One number from the first trace on; none where it is None."""
+
+    def samples(reading: Reading) -> Iterator[Sample]:
+        value = read(reading.latest) if reading.latest else None
+        if value is not None:
+            yield (), value
+
+    return samples
+
+
+def of_handshake(read: Callable[[Handshake], float]) -> Reader:
+    """One number where the latest cycle had a plain connect()."""
+    return of_observation(lambda seen: read(seen.handshake) if seen.handshake else None)
+
+
+def of_hops(read: Callable[[Record, Hop], float | None]) -> Reader:
+    """A number for each hop of the path; none where it is None."""
+
+    def samples(reading: Reading) -> Iterator[Sample]:
+        for hop in reading.path:
+            value = read(reading.record, hop)
+            if value is not None:
+                yield (str(hop.ttl),), value
+
+    return samples
+
+
+def one_of(values: type[StrEnum], read: Callable[[Observation], StrEnum]) -> Reader:
+    """1 for the present value and 0 for each other one, from the first trace on."""
+
+    def samples(reading: Reading) -> Iterator[Sample]:
+        if reading.latest:
+            current = read(reading.latest)
+            yield from (((value.value,), float(value is current)) for value in values)
+
+    return samples
+
+
+def hop_info(reading: Reading) -> Iterator[Sample]:
+    """The labels of each hop that answered."""
+    for hop in reading.path:
+        if reading.latest and hop.answers:
+            address = hop.addresses[0]
+            place = reading.latest.place_of(address)
+            yield (str(hop.ttl), address, place.zone_name, place.name or ""), 1
+
+
+def target_info(reading: Reading) -> Iterator[Sample]:
+    """Host and port."""
+    target = reading.record.target
+    yield (target.host, str(target.port)), 1
+
+
+def destination_info(reading: Reading) -> Iterator[Sample]:
+    """The address, and its family."""
+    if reading.latest and (address := reading.latest.address):
+        yield (address, Family.of(address)), 1
+
+
+def address_info(reading: Reading) -> Iterator[Sample]:
+    """Each address, its family and state."""
+    for one in reading.latest.each if reading.latest else ():
+        if one.address:
+            yield (one.address, Family.of(one.address), one.verdict.state), 1
+
+
+def failures(reading: Reading) -> Iterator[Sample]:
+    """How often each reason was met, from 0 on."""
+    for reason in FailureReason:
+        yield (reason.value,), reading.record.failures[reason]
+
+
+def state_file(program: Program) -> Iterator[Sample]:
+    """Whether the last write succeeded, once there was one."""
+    written = program.store.state_file_written
+    if written is not None:
+        yield (), written
+
+
+def controls_answered(reading: Reading) -> Iterator[Sample]:
+    """Of several ports one answer is enough; what was not asked does not exist."""
+    controls = controls_of(reading.latest.controlled) if reading.latest else ()
+    for kind in MEASURED:
+        outcomes = {outcome_of(one.trace) for one in controls if one.kind is kind}
+        if outcomes - {Outcome.NOT_MEASURED}:
+            yield (kind.value,), Outcome.REACHED in outcomes
+
+
+def suspect_hop(position: int) -> Callable[[Observation], float]:
+    """Either end of the range, 0 where nothing is blocked."""
+
+    def read(observation: Observation) -> float:
+        suspects = observation.verdict.suspect_hops
+        return suspects[position] if suspects else 0
+
+    return read
+
+
+def hops_in(observation: Observation, zone: Zone) -> Iterator[int]:
+    """The hops with a responder on that side of the edge."""
+    for hop in observation.trace.path if observation.trace else ():
+        replies = (answer.reply for answer in hop.answers)
+        if any(r.kind in AT_THEIR_HOP and observation.zone_of(r.address) is zone for r in replies):
+            yield hop.ttl
+
+
+def source(store: Store) -> tuple[str, ...]:
+    """The labels of `egress_source_info`."""
+    here = store.source
+    return here.address, here.instance_index, here.instance_guid, here.cell
