@@ -68,6 +68,8 @@ Measure = Callable[[str, int, int], Awaitable[int | None]]
 TIME = 1.5
 #: The least that shows where a device stands: the hop before it, its own, the next.
 SHORTEST_SWEEP = 3
+#: So many hops are looked at by each control where the trace has heard nobody.
+NEAREST_HOPS = 5
 #: The first hop to ask is so many before the one at which the traced endpoint answers.
 BEFORE_THE_END = 2
 AT_FULL_TTL = Sounding()
@@ -171,6 +173,7 @@ class _Control:
     #: The TTLs of the sweep: the first one, and the fewest that are of use.
     first: int = 1
     shortest: int = SHORTEST_SWEEP
+    longest: int = FULL_TTL
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,17 +204,20 @@ class _Choice:
         controls, common = self.target.controls, _in_common(self.trace)
         reach, shortest = Reach.of(self.trace), common + SHORTEST_SWEEP - 1
         # A device that speaks is asked once: it repeats itself, or has spent its ICMP errors.
-        silent = self.trace.stop_reason is StopReason.SILENCE
+        # Where not even the first hop was heard, what counts is who else hears it.
+        unheard = not self.trace.last_answering_ttl
+        silent = self.trace.stop_reason is StopReason.SILENCE and not unheard
         opening = AT_FULL_TTL if silent else replace(AT_FULL_TTL, attempts=1)
+        longest = NEAREST_HOPS if unheard else FULL_TTL
         for number in range(1, controls.failing_flows):
             control = self._sounding("flow", number, self.target.port, opening=opening)
             yield replace(control, beyond=reach, first=1, shortest=shortest)
         for number, port in enumerate(self._other_ports(), controls.failing_flows):
             control = self._sounding("port", number, port)
-            yield replace(control, beyond=Reach.NOWHERE, first=common)
+            yield replace(control, beyond=Reach.NOWHERE, first=common, longest=longest)
         if self.echo and controls.echo:
             ask = partial(_echo, self.echo, self.trace.flow.destination)
-            yield _Control("echo", ask, 0, beyond=Reach.NOWHERE, first=common)
+            yield _Control("echo", ask, 0, beyond=Reach.NOWHERE, first=common, longest=longest)
 
     def _other_ports(self) -> list[int]:
         return [port for port in self.target.controls.ports if port != self.target.port]
@@ -288,7 +294,7 @@ class _Making:
 
     async def _make(self, control: _Control) -> None:
         found = self._found[control] = await self._open(control)
-        if Reach.of(found) > control.beyond and (hops := await self._granted(control.shortest)):
+        if Reach.of(found) > control.beyond and (hops := await self._granted(control)):
             found = self._found[control] = await self._sweep(control, found, hops)
         if control.kind == "port" and not self._port_measured and _lacks_reply_ttl(found):
             self._port_measured = True
@@ -306,14 +312,15 @@ class _Making:
             raise ProbeError(found.failure or _ASKED_TOO_LITTLE)
         return found
 
-    async def _granted(self, shortest: int) -> int:
+    async def _granted(self, control: _Control) -> int:
         """For how many hops there are probes, 0 for none."""
         with suppress(TimeoutError):
             async with asyncio.timeout(MOMENT):
                 await self._all_opened.wait()
-        hops = max(self._left, 0 if self._swept else shortest)
-        if hops < shortest:
+        hops = max(self._left, 0 if self._swept else control.shortest)
+        if hops < control.shortest:
             return 0
+        hops = min(hops, control.longest)
         self._swept = True
         self._left -= hops
         return hops
