@@ -13,8 +13,8 @@ from types import FrameType
 from typing import NamedTuple, NoReturn, TypeVar
 
 from exporter import __version__, privileges
-from exporter.canary import Canaries
 from exporter.config import load, usage_text
+from exporter.controls.canary import Canaries
 from exporter.diagnosis.proxies import noted
 from exporter.diagnosis.zones import ZoneMap
 from exporter.directory import Directory, read_table

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
-from exporter.controls import Need, controlled, need_of
+from exporter.controls.making import controlled
+from exporter.controls.need import Need, need_of
 from exporter.diagnosis.addresses import combine
 from exporter.diagnosis.conditions import conditions_of
 from exporter.diagnosis.verdict import judge

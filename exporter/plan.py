@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from exporter import __version__
 from exporter.as_table import AsTable
-from exporter.canary import MEMORY
+from exporter.controls.canary import MEMORY
 from exporter.diagnosis.zones import Own
 from exporter.model import MAX_ADDRESSES, Controls, EngineStatus, NamedZone, Target
 from exporter.probing.tracer import CONFIRMATIONS, WINDOW

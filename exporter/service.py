@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from exporter import __version__
 from exporter.as_table import AsTable
+from exporter.controls.elsewhere import elsewhere
 from exporter.diagnosis.proxies import noted
 from exporter.diagnosis.zones import ZoneMap
 from exporter.directory import Directory, read_table
-from exporter.elsewhere import elsewhere
 from exporter.model import (
     EngineStatus,
     Handshake,

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from exporter.canary import SOUNDING
-from exporter.controls import TIME
+from exporter.controls.canary import SOUNDING
+from exporter.controls.making import TIME
 from exporter.probing.engines import ENGINES
 from tests import scenarios
 from tests.lab.engines import WRAPPERS

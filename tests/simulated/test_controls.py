@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.controls import SHORTEST_SWEEP, TIME
+from exporter.controls.choice import SHORTEST_SWEEP
+from exporter.controls.making import TIME
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import Controls, Family, Flow, Observation, Plan, Sounding, State, Target, Trace
 from exporter.observer import observe

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from exporter.canary import MEMORY, MOST_REMEMBERED, SOUNDING, Canaries
+from exporter.controls.canary import MEMORY, MOST_REMEMBERED, SOUNDING, Canaries
 from exporter.model import (
     CANARIES,
     FULL_TTL,

@@ -12,16 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.controls import (
-    AT_FULL_TTL,
-    MARGIN,
-    MOMENT,
-    SHORTEST_SWEEP,
-    TIME,
-    Need,
-    controlled,
-    need_of,
-)
+from exporter.controls.choice import AT_FULL_TTL, SHORTEST_SWEEP
+from exporter.controls.making import MARGIN, MOMENT, TIME, controlled
+from exporter.controls.need import Need, need_of
 from exporter.model import (
     FULL_TTL,
     Answer,

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from exporter.elsewhere import INTERVALS, MOST, elsewhere
+from exporter.controls.elsewhere import INTERVALS, MOST, elsewhere
 from exporter.model import Observation, StopReason, Trace
 from exporter.store import Record
 from tests.unit import samples

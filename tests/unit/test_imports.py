@@ -55,19 +55,18 @@ RULES = {
     "exporter.directory": May("as_table model names settings"),
     "exporter.networks": May("diagnosis model rtnetlink"),
     "exporter.verbs": May("model"),
-    "exporter.canary": May("model"),
-    "exporter.controls": May("canary diagnosis model verbs"),
-    "exporter.elsewhere": May("model store"),
+    "exporter.controls": May("controls diagnosis model verbs"),
+    "exporter.controls.elsewhere": May("model store"),
     "exporter.observer": May("controls diagnosis model verbs"),
-    "exporter.plan": May("as_table canary diagnosis model probing publish settings"),
+    "exporter.plan": May("as_table controls diagnosis model probing publish settings"),
     "exporter.privileges": May(),
     "exporter.rtnetlink": May(),
     "exporter.service": May(
-        "as_table diagnosis directory elsewhere model names networks observer publish schedule "
+        "as_table controls diagnosis directory model names networks observer publish schedule "
         "settings state store surroundings verbs"
     ),
     "exporter.__main__": May(
-        "canary config diagnosis directory model names networks observer plan privileges probing "
+        "config controls diagnosis directory model names networks observer plan privileges probing "
         "publish service settings verbs"
     ),
 }
