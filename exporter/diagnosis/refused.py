@@ -43,7 +43,7 @@ def refused(case: Case, answer: Answer) -> Verdict:
         refusal = f"this host's own firewall or policy refuses to send ({icmp})"
         return failed(Failure(FailureReason.PERMISSION, refusal), trace)
     if reply.address == trace.flow.source:
-        return _own_neighbour(trace, icmp)
+        return own_neighbour(trace, icmp, f"{icmp} from this host's own address")
     device = locate(trace, answer, case.others)
     location = _location_of_address(reply.address, device, case)
     if state is State.INCONCLUSIVE:
@@ -140,16 +140,17 @@ def _location_of_address(address: str, device: Device, case: Case) -> Location:
     return Location.UNKNOWN
 
 
-def _own_neighbour(trace: Trace, icmp: str) -> Verdict:
+def own_neighbour(trace: Trace, said: str, fact: str) -> Verdict:
+    """The verdict where this host itself says that its next hop is not there, known by `fact`."""
     neighbours = protocol_of(trace.flow.destination).neighbours
     return Verdict(
         state=State.UNREACHABLE,
         last_reachable_hop=0,
-        reason=f"This host itself reports {icmp} for {destination_of(trace)}: its next hop, or a "
+        reason=f"This host itself reports {said} for {destination_of(trace)}: its next hop, or a "
         f"destination on its own network, does not answer to {neighbours}.",
         confidence=Confidence.MEDIUM,
         blocked_at_hop=1,
         suspect_hops=(1, 1),
         location=Location.UNKNOWN,
-        evidence=(f"{icmp} from this host's own address {trace.flow.source}",),
+        evidence=(f"{fact} {trace.flow.source}",),
     )

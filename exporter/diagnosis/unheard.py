@@ -9,9 +9,18 @@ from __future__ import annotations
 from exporter.diagnosis.beside import controls_facts, what_is_behind
 from exporter.diagnosis.case import Case
 from exporter.diagnosis.placing import PLAUSIBLE, guarded_loss
+from exporter.diagnosis.refused import own_neighbour
 from exporter.diagnosis.silk import may_be_cell, perhaps_rejected
 from exporter.diagnosis.witnesses import Witness, nearest_beyond, witnesses_of
-from exporter.diagnosis.words import WHERE, destination_of, listed, range_text, unread
+from exporter.diagnosis.words import (
+    UNREACHABLE,
+    WHERE,
+    destination_of,
+    has_no_neighbour,
+    listed,
+    range_text,
+    unread,
+)
 from exporter.model import Confidence, Location, State, Verdict, Zone
 
 #: So many other targets are named.
@@ -21,6 +30,8 @@ MOST_NAMED = 4
 def unheard(case: Case) -> Verdict:
     """The verdict on a trace without a single answer."""
     trace = case.trace
+    if has_no_neighbour(trace, case.handshake):
+        return own_neighbour(trace, UNREACHABLE, "connect() was told so, sent from")
     if may_be_cell(case):
         return perhaps_rejected(trace)
     if controls := _passing(case):

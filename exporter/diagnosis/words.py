@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from exporter.model import TCP_KINDS, Answer, Handshake, Location, ReplyKind, Trace, joined
 
 _REFUSED = os.strerror(errno.ECONNREFUSED)
+UNREACHABLE = os.strerror(errno.EHOSTUNREACH)
 #: What connect() fails with where an RST or an ICMP error answers it (Linux: icmp_err_convert in
 #: net/ipv4/icmp.c, icmpv6_err_convert in net/ipv6/icmp.c). Policy and routing share most of them.
 _TOLD_NO = frozenset(
@@ -127,6 +128,14 @@ def application_text(handshake: Handshake | None) -> str:
 def was_refused(handshake: Handshake | None) -> bool:
     """Whether connect() was refused: by an RST, or by ICMP port-unreachable just as well."""
     return handshake is not None and handshake.error == _REFUSED
+
+
+def has_no_neighbour(trace: Trace, handshake: Handshake | None) -> bool:
+    """Whether connect() was told by this host that a destination on its own network is not there.
+
+    Nobody else stands on the way who could have said so.
+    """
+    return trace.gateway == "" and handshake is not None and handshake.error == UNREACHABLE
 
 
 def was_told_no(handshake: Handshake | None) -> bool:

@@ -187,7 +187,7 @@ def test_a_dead_neighbour(open_lab: OpenLab, engine: str, distance: int) -> None
             lab.run(["ip", "route", "replace", "default", "via", gateway], check=True)
     for family, outcome in traced(lab, engine, 443).items():
         verdict = outcome.found["verdict"]
-        assert (verdict["state"], verdict["last_reachable_hop"]) == ("unreachable", 0)
+        assert (verdict["state"], verdict["last_reachable_hop"]) == ("unreachable", 0), verdict
         assert replace(dead, family=family).source in " ".join(verdict["evidence"])
 
 

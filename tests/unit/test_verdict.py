@@ -421,3 +421,19 @@ def test_evidence_counts_what_was_sent_and_answered() -> None:
 def test_reply_distance(reply_ttl: int | None, hop: int | None) -> None:
     """A reply's TTL tells its sender's hop from the nearest customary initial value."""
     assert reply_distance(reply_ttl) == hop
+
+
+@pytest.mark.parametrize(
+    ("gateway", "state"),
+    [("", State.UNREACHABLE), ("10.9.0.2", State.INCONCLUSIVE), (None, State.INCONCLUSIVE)],
+    ids=["on link", "behind a gateway", "not told"],
+)
+def test_a_dead_neighbour_that_only_the_connect_was_told_of(
+    gateway: str | None, state: State
+) -> None:
+    """Nobody but this host can say "no route to host" of its own network, however late."""
+    made = trace(silence(1, 30), StopReason.SILENCE, confirmation=Hop(FULL_TTL, 3))
+    told = Handshake(success=False, duration=3.06, error="No route to host")
+    verdict = judge(replace(made, gateway=gateway), zones=ZoneMap(()), handshake=told)
+    assert verdict.state is state
+    assert verdict.location in {Location.UNKNOWN, Location.NONE}
