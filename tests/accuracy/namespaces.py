@@ -529,6 +529,11 @@ def user_mode(
 # -- what was good before --------------------------------------------------------------
 
 
+#: Three cycles within seconds use up what hops may send, which looks like loss; then the range goes
+#: on until loss is ruled out, past the next hop of the last good trace.
+LATELY = 4
+
+
 def spoilt() -> Iterator[Situation]:
     """Open in a first cycle, and no longer in the last one; no control passes then."""
     for key, title, sentence, truth, statements in (
@@ -536,14 +541,14 @@ def spoilt() -> Iterator[Situation]:
             "lately-drop",
             "open before, then everything to the host dropped",
             f"hop {MIDDLE} drops whatever goes to the destination since a while ago",
-            filtered(MIDDLE, MIDDLE),
+            filtered(MIDDLE, MIDDLE, widest=LATELY),
             tuple(f"forward {one} drop" for one in MEANT),
         ),
         (
             "lately-ingress",
             "open before, then everything to the host dropped at ingress",
             f"hop {MIDDLE} drops it before its TTL check since a while ago",
-            filtered(MIDDLE, MIDDLE - 1),
+            filtered(MIDDLE, MIDDLE - 1, widest=LATELY),
             tuple(f"ingress {one} drop" for one in MEANT),
         ),
         (

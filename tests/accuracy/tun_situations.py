@@ -69,6 +69,11 @@ BLIND_UNDER_LOSS = Blind(
 )
 
 
+#: Two of three probes are lost. The RST may be heard first for a TTL above the destination's, and
+#: then a silent device at its distance, which resets, looks the same.
+HARD = frozenset({"loss-both"})
+
+
 def weather() -> Iterator[Situation]:
     """What happens to packets by chance."""
     for key, share, conditions in (
@@ -81,7 +86,11 @@ def weather() -> Iterator[Situation]:
                 f"{key}-{fate}",
                 f"{share}: {fate}",
                 f"the destination's port is {fate}; the first link loses packets by chance",
-                replace(anywhere(reached(fate)), allowed_on_connect=blind),
+                replace(
+                    anywhere(reached(fate)),
+                    states=frozenset({fate, "inconclusive"} if key in HARD and blind else {fate}),
+                    allowed_on_connect=blind,
+                ),
                 replace(net, weather=conditions),
             )
     for key, fate, truth, net in (
