@@ -531,7 +531,7 @@ def user_mode(
 
 #: Three cycles within seconds use up what hops may send, which looks like loss; then the range goes
 #: on until loss is ruled out, past the next hop of the last good trace.
-LATELY = 4
+LATELY = 5
 
 
 def spoilt() -> Iterator[Situation]:
