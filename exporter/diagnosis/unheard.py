@@ -6,6 +6,8 @@ dropped is this port's traffic, between here and the nearest hop that a control 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from exporter.diagnosis.beside import controls_facts, what_is_behind
 from exporter.diagnosis.case import Case
 from exporter.diagnosis.placing import PLAUSIBLE, guarded_loss
@@ -31,7 +33,9 @@ def unheard(case: Case) -> Verdict:
     """The verdict on a trace without a single answer."""
     trace = case.trace
     if has_no_neighbour(trace, case.handshake):
-        return own_neighbour(trace, UNREACHABLE, "connect() was told so, sent from")
+        # The packet itself was not seen, and to connect() a firewall that prohibits reads the same.
+        told = own_neighbour(trace, UNREACHABLE, "connect() was told so, sent from")
+        return replace(told, confidence=Confidence.LOW)
     if may_be_cell(case):
         return perhaps_rejected(trace)
     if controls := _passing(case):
