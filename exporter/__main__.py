@@ -33,6 +33,7 @@ from exporter.probing import handshake
 from exporter.probing.driver import PROBE_BURST, Driver, Prober
 from exporter.probing.echo import Echoer
 from exporter.probing.engines import Engine, choose
+from exporter.probing.near import Near
 from exporter.probing.reply_ttl import reply_ttl
 from exporter.probing.resolver import Resolver
 from exporter.probing.routes import gateway_to
@@ -152,7 +153,8 @@ async def _with_probing(
     if opened is None:
         return await use(Probing(resolve, refusing(status.reason), connect))
     engine, echoer = opened
-    prober = Prober(Driver(engine, settings.probes_per_second, PROBE_BURST, gateway_to))
+    driver = Driver(engine, settings.probes_per_second, PROBE_BURST, gateway_to, Near())
+    prober = Prober(driver)
     try:
         return await use(
             Probing(

@@ -21,6 +21,9 @@ class Plan:
     attempts: int = 3
     #: The longest wait for the answer to one SYN, in seconds.
     timeout: float = 2.0
+    #: Whether one attempt is enough where a hop answers as it did in the trace before: a check of
+    #: a path that is known and well. What answers otherwise gets all attempts.
+    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)

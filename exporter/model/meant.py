@@ -46,6 +46,8 @@ class Condition(StrEnum):
     SILENT = "silent"
     #: None was answered, and too few were sent to call it silent.
     UNANSWERED = "unanswered"
+    #: It was not asked, or did not answer, and has just answered other traces.
+    SHARED = "shared"
 
 
 class Location(StrEnum):
@@ -166,8 +168,11 @@ class Known:
     """What earlier cycles have shown of one address of a target.
 
     `source_port` is that of its last trace, 0 when there was none; `last_good` the last trace
-    that reached it.
+    that reached it. `steady` says that the last one reached it as the one before did, by the same
+    way; `quick_traces` counts the quick ones since the last whole one.
     """
 
     source_port: int = 0
     last_good: Trace | None = None
+    steady: bool = False
+    quick_traces: int = 0

@@ -89,16 +89,27 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A TTL, how many probes it got, and every first answer to one of them."""
+    """A TTL, how many probes it got, and every first answer to one of them.
+
+    `shared` is what the device there has just answered to probes of other traces, where it has
+    answered none of this one's; with `sent` 0 it was not asked, to spare its ICMP errors. It shows
+    who stands there, and proves nothing about this trace's own traffic.
+    """
 
     ttl: int
     sent: int
     answers: tuple[Answer, ...] = ()
+    shared: tuple[Answer, ...] = ()
 
     @property
     def received(self) -> int:
         """How many of the probes were answered."""
         return len(self.answers)
+
+    @property
+    def known(self) -> tuple[Answer, ...]:
+        """The own answers, else the shared ones: who stands there."""
+        return self.answers or self.shared
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -112,13 +123,13 @@ class Hop:
 
     @property
     def best_rtt(self) -> float | None:
-        """The lowest round-trip time in seconds, None when silent.
+        """The lowest round-trip time in seconds, None when nobody is known there.
 
         A challenge ACK answers an earlier SYN than the one that provoked it, so its time
         is no round trip.
         """
         return min(
-            (answer.rtt for answer in self.answers if answer.reply.kind is not ReplyKind.ACK),
+            (answer.rtt for answer in self.known if answer.reply.kind is not ReplyKind.ACK),
             default=None,
         )
 

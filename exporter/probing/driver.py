@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from exporter.model import Answer, Flow, Plan, ProbeError, Sounding, StopReason, Trace
 from exporter.probing.engines import Engine
+from exporter.probing.near import UNGUIDED, Near
 from exporter.probing.sounder import Sounder
 from exporter.probing.tracer import Tracer
 
@@ -70,7 +71,8 @@ def not_told(_destination: str) -> str | None:
 class Driver:
     """Runs traces over an engine; at most `probes_per_second`, all traces together.
 
-    `gateway_to` gives the gateway to a destination, as `Trace.gateway` has it.
+    `gateway_to` gives the gateway to a destination, as `Trace.gateway` has it. `near` lets traces
+    share what their first hops answer; without it each stands for itself.
     """
 
     def __init__(
@@ -79,9 +81,11 @@ class Driver:
         probes_per_second: float,
         burst: int,
         gateway_to: Callable[[str], str | None] = not_told,
+        near: Near | None = None,
     ) -> None:
         self.engine = engine
         self._gateway_to = gateway_to
+        self._near = near
         self._bucket = TokenBucket(probes_per_second, burst)
         self._runs: dict[Flow, _Run] = {}
         #: Whether the last `pump` found anything to read or to send, and whether any trace is
@@ -107,7 +111,7 @@ class Driver:
         """
         flow = self.engine.open(destination, port, preferred_port)
         self._runs[flow] = _Run(
-            Sounder(plan, now) if isinstance(plan, Sounding) else Tracer(plan, now),
+            self._maker_of(flow, plan, now),
             flow,
             wall_clock,
             now,
@@ -118,6 +122,12 @@ class Driver:
             errors_before=self.engine.unseen_errors(),
         )
         return flow
+
+    def _maker_of(self, flow: Flow, plan: Plan | Sounding, now: float) -> Tracer | Sounder:
+        """What makes the trace or the sounding; only a trace rests on others."""
+        if isinstance(plan, Sounding):
+            return Sounder(plan, now)
+        return Tracer(plan, now, self._near.guide(flow, plan, now) if self._near else UNGUIDED)
 
     def cancel(self, flow: Flow) -> None:
         """Forget a trace; `done` is not called."""
@@ -180,21 +190,22 @@ class Driver:
         del self._runs[run.flow]
         unseen_errors = self.engine.unseen_errors() - run.errors_before
         duplicates = self.engine.release(run.flow)
-        run.done(
-            Trace(
-                flow=run.flow,
-                engine=self.engine.name,
-                started_at=run.wall_clock,
-                duration=now - run.started_at,
-                stop_reason=stop_reason,
-                hops=run.tracer.hops(),
-                confirmation=run.tracer.confirmation(),
-                duplicates=duplicates,
-                failure=run.tracer.failure,
-                unseen_errors=unseen_errors,
-                gateway=run.gateway,
-            )
+        trace = Trace(
+            flow=run.flow,
+            engine=self.engine.name,
+            started_at=run.wall_clock,
+            duration=now - run.started_at,
+            stop_reason=stop_reason,
+            hops=run.tracer.hops(),
+            confirmation=run.tracer.confirmation(),
+            duplicates=duplicates,
+            failure=run.tracer.failure,
+            unseen_errors=unseen_errors,
+            gateway=run.gateway,
         )
+        if self._near and isinstance(run.tracer, Tracer):
+            trace = self._near.learn(trace, run.tracer.guide, now)
+        run.done(trace)
 
 
 class Prober:

@@ -46,6 +46,7 @@ from exporter.model import (
     ReplyKind,
     StopReason,
 )
+from exporter.probing.near import UNGUIDED, Guide
 
 WINDOW = 4
 SILENT_LIMIT = 4
@@ -82,8 +83,9 @@ class Tracer:
     hands in each `answer`, and comes back at `wake_at`, until `stop_reason` is set.
     """
 
-    def __init__(self, plan: Plan, started_at: float) -> None:
+    def __init__(self, plan: Plan, started_at: float, guide: Guide = UNGUIDED) -> None:
         self.plan = plan
+        self.guide = guide
         self.stop_reason: StopReason | None = None
         self.failure: Failure | None = None
         self._deadline = started_at + DEADLINE
