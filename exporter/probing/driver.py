@@ -3,6 +3,13 @@
 `Driver` runs many traces over one engine, in whatever time its caller lives in: `pump` folds
 in what has arrived, sends what is due and says when it wants to be called again. Tests call
 it in virtual time; `Prober` calls it from an asyncio loop.
+
+1. All traces wait in one heap until they are due, so that a call costs what is due and not what
+   there is. An entry whose time is not its trace's any more counts for nothing.
+2. What is due is sent at once, as long as the rate allows it and not too many probes are on their
+   way. Who is refused waits in a line. There who has waited longest comes first, and whoever
+   confirms that a target fails, or is a control, is taken to have waited HEAD_START longer: so
+   they go first, and nobody starves.
 """
 
 from __future__ import annotations
@@ -11,8 +18,19 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
-from exporter.model import Answer, Flow, Plan, ProbeError, Sounding, StopReason, Trace
+from exporter.model import (
+    FULL_TTL,
+    Answer,
+    Flow,
+    Plan,
+    Probe,
+    ProbeError,
+    Sounding,
+    StopReason,
+    Trace,
+)
 from exporter.probing.engines import Engine
 from exporter.probing.near import UNGUIDED, Near
 from exporter.probing.sounder import Sounder
@@ -20,12 +38,22 @@ from exporter.probing.tracer import Tracer
 
 #: So many probes may go at once before the rate holds: a dozen traces' windows.
 PROBE_BURST = 50
-#: How long the prober rests while it is busy: short while a trace is finding its way, for the
-#: first sweep feels it; else as long as attempts can wait.
+#: How long the prober rests while it is busy: short while one of a FEW traces is finding its way,
+#: for the first sweep feels it; else as long as attempts can wait.
 SWEEP_TICK = 0.003
 TICK = 0.02
-#: Out of tokens, the driver waits for a few at once instead of waking up for each.
+FEW = 2
+#: Refused, the driver waits for a few tokens at once instead of waking up for each.
 REFILL_QUANTUM = 0.01
+#: Seconds that who confirms a failure is ahead of others in the line. A trace may take 30 s, so
+#: those can wait so long.
+HEAD_START = 5.0
+#: Seconds after which a probe without an answer does not count as on its way any more: as long as
+#: the connect engine's sockets may be needed (`PATIENCE`), and a little more.
+FLIGHT_TIME = 1.0
+
+#: In place of the time at which a trace is due: it stands in the line; it is over.
+_IN_LINE, _OVER = float("-inf"), float("inf")
 
 
 class TokenBucket:
@@ -39,13 +67,40 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Take one token if there is one."""
-        elapsed = max(0.0, now - self._at)
-        self._tokens = min(self._burst, self._tokens + elapsed * self._rate)
-        self._at = now
+        if now > self._at:  # of many at the same time only the first has to reckon
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
+
+
+class Flights:
+    """The probes that are on their way, `most` of them at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        #: The oldest first.
+        self._flying: dict[tuple[Flow, Probe], None] = {}
+
+    def began(self, flow: Flow, probe: Probe) -> None:
+        """A probe is on its way."""
+        self._flying[flow, probe] = None
+
+    def ended(self, flow: Flow, probe: Probe) -> None:
+        """It is answered."""
+        self._flying.pop((flow, probe), None)
+
+    def full(self, now: float) -> bool:
+        """Whether none more may begin; counts out those that are older than FLIGHT_TIME."""
+        flying = self._flying
+        while len(flying) >= self._most:
+            oldest = next(iter(flying))
+            if oldest[1].sent_at > now - FLIGHT_TIME:
+                return True
+            del flying[oldest]
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +113,11 @@ class _Run:
     started_at: float
     done: Callable[[Trace], None]
     failed: Callable[[Exception], None] | None
+    #: When it is due, _IN_LINE or _OVER; and since when it has been due while it stands in line.
     wake: float
+    since: float
+    #: Tells runs apart that are due at the same time: who began first.
+    order: int
     gateway: str | None
     errors_before: int
 
@@ -87,9 +146,16 @@ class Driver:
         self._gateway_to = gateway_to
         self._near = near
         self._bucket = TokenBucket(probes_per_second, burst)
+        self._flights = Flights(engine.most_on_their_way)
         self._runs: dict[Flow, _Run] = {}
-        #: Whether the last `pump` found anything to read or to send, and whether any trace is
-        #: finding its way, so that what arrives next should be read soon.
+        #: (when it is due, order, run), and (since when with its head start, order, run).
+        self._wakes: list[tuple[float, int, _Run]] = []
+        self._line: list[tuple[float, int, _Run]] = []
+        self._started = 0
+        #: How many probes have left, all traces together.
+        self.probes_sent = 0
+        #: Whether the last `pump` found anything to read or to send, and whether one of a FEW
+        #: traces is finding its way, so that what arrives next should be read soon.
         self.busy = False
         self.sweeping = False
 
@@ -110,7 +176,8 @@ class Driver:
         A fault in this one trace goes to `failed` and never to the others' caller.
         """
         flow = self.engine.open(destination, port, preferred_port)
-        self._runs[flow] = _Run(
+        self._started += 1
+        run = self._runs[flow] = _Run(
             self._maker_of(flow, plan, now),
             flow,
             wall_clock,
@@ -118,9 +185,12 @@ class Driver:
             done,
             failed,
             wake=now,
+            since=now,
+            order=self._started,
             gateway=self._gateway_to(destination),
             errors_before=self.engine.unseen_errors(),
         )
+        self._wake(run, now)
         return flow
 
     def _maker_of(self, flow: Flow, plan: Plan | Sounding, now: float) -> Tracer | Sounder:
@@ -131,7 +201,8 @@ class Driver:
 
     def cancel(self, flow: Flow) -> None:
         """Forget a trace; `done` is not called."""
-        if self._runs.pop(flow, None):
+        if run := self._runs.pop(flow, None):
+            run.wake = _OVER
             self.engine.release(flow)
 
     def pump(self, now: float) -> float | None:
@@ -139,17 +210,51 @@ class Driver:
         arrived = self._arrived()
         for flow, answer in arrived:
             if run := self._runs.get(flow):
-                run.wake = min(run.wake, now)
-                self._guard(run, run.tracer.answer, answer)
-        due = [run for run in self._runs.values() if run.wake <= now]
-        self.busy = bool(arrived or due)
-        # Whoever waits longest is served first, so that no trace starves the others.
-        for run in sorted(due, key=lambda run: run.wake):
-            self._guard(run, self._serve, run, now)
-        runs = self._runs.values()
-        self.sweeping = any(run.tracer.sweeping for run in runs)
-        wakes = [run.wake if run.wake > now else now + REFILL_QUANTUM for run in runs]
-        return min(wakes, default=None)
+                self._guard(run, self._fold, run, answer, now)
+        self._serve_line(now)
+        served = self._serve_due(now)
+        self.busy = bool(arrived) or served
+        few = len(self._runs) <= FEW
+        self.sweeping = few and any(run.tracer.sweeping for run in self._runs.values())
+        return self._next_wake(now)
+
+    def _wake(self, run: _Run, at: float) -> None:
+        """Have a run served at that time."""
+        run.wake = at
+        heappush(self._wakes, (at, run.order, run))
+
+    def _next_wake(self, now: float) -> float | None:
+        if self._line:
+            return now + REFILL_QUANTUM
+        wakes = self._wakes
+        while wakes and wakes[0][0] != wakes[0][2].wake:
+            heappop(wakes)
+        return wakes[0][0] if wakes else None
+
+    def _fold(self, run: _Run, answer: Answer, now: float) -> None:
+        run.tracer.answer(answer)
+        self._flights.ended(run.flow, answer.probe)
+        if run.wake > now:
+            self._wake(run, now)
+
+    def _serve_line(self, now: float) -> None:
+        """Serve those who wait in the line, until one is refused again."""
+        for _ in range(len(self._line)):
+            _, _, run = heappop(self._line)
+            if run.wake == _IN_LINE:
+                self._guard(run, self._serve, run, now)
+            if run.wake == _IN_LINE:
+                return
+
+    def _serve_due(self, now: float) -> bool:
+        """Serve those who are due, who has waited longest first; whether there were any."""
+        wakes, served = self._wakes, False
+        while wakes and wakes[0][0] <= now:
+            due, _, run = heappop(wakes)
+            if due == run.wake:
+                run.since, served = due, True
+                self._guard(run, self._serve, run, now)
+        return served
 
     def _arrived(self) -> list[tuple[Flow, Answer]]:
         try:
@@ -175,19 +280,34 @@ class Driver:
     def _serve(self, run: _Run, now: float) -> None:
         tracer = run.tracer
         while wanted := tracer.next_probe(now):
-            if not self._bucket.take(now):
+            if self._flights.full(now) or not self._bucket.take(now):
+                self._line_up(run, wanted[0])
                 return
-            try:
-                tracer.sent(self.engine.send(run.flow, *wanted))
-            except ProbeError as error:
-                tracer.send_failed(error.failure, now)
+            self._send(run, *wanted, now)
         if tracer.stop_reason:
             self._finish(run, tracer.stop_reason, now)
         else:
-            run.wake = max(tracer.wake_at(), now + 1e-6)
+            self._wake(run, max(tracer.wake_at(), now + 1e-6))
+
+    def _send(self, run: _Run, ttl: int, attempt: int, now: float) -> None:
+        try:
+            probe = self.engine.send(run.flow, ttl, attempt)
+        except ProbeError as error:
+            run.tracer.send_failed(error.failure, now)
+            return
+        self.probes_sent += 1
+        self._flights.began(run.flow, probe)
+        run.tracer.sent(probe)
+
+    def _line_up(self, run: _Run, ttl: int) -> None:
+        """Have a run wait that was refused its probe with this TTL."""
+        urgent = ttl == FULL_TTL or isinstance(run.tracer, Sounder)
+        run.wake = _IN_LINE
+        heappush(self._line, (run.since - HEAD_START * urgent, run.order, run))
 
     def _finish(self, run: _Run, stop_reason: StopReason, now: float) -> None:
         del self._runs[run.flow]
+        run.wake = _OVER
         unseen_errors = self.engine.unseen_errors() - run.errors_before
         duplicates = self.engine.release(run.flow)
         trace = Trace(
@@ -221,6 +341,7 @@ class Prober:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._listening = False
+        self._resting = False
 
     async def trace(
         self, destination: str, port: int, plan: Plan | Sounding, preferred_port: int = 0
@@ -247,7 +368,8 @@ class Prober:
             failed=failed,
         )
         try:
-            self._pump()
+            if not self._resting:  # else the tick that comes serves it, too
+                self._pump()
             return await result
         finally:
             # A finished trace's flow is released, and may be another trace's by now.
@@ -268,10 +390,10 @@ class Prober:
             wanted = self._driver.pump(now)
         finally:
             may_rest = wanted is not None and self._driver.engine.kernel_times
-            resting = may_rest and self._driver.busy
-            self._listen(on=not resting)
+            self._resting = may_rest and self._driver.busy
+            self._listen(on=not self._resting)
             tick = SWEEP_TICK if self._driver.sweeping else TICK
-            self._sleep_until(now + tick if resting else wanted)
+            self._sleep_until(now + tick if self._resting else wanted)
 
     def _listen(self, *, on: bool) -> None:
         if on is self._listening:

@@ -228,6 +228,8 @@ class EchoEngine:
 
     name = "echo"
     kernel_times = True
+    #: Their answers find room in a receive buffer of ordinary size.
+    most_on_their_way = 256
 
     def __init__(self) -> None:
         self._flows: dict[Flow, _Wire] = {}

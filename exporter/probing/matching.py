@@ -1,8 +1,8 @@
 """Which probe a reply answers.
 
-Source port -> flow, sequence number -> probe, mark -> probe: three dicts. NATs and firewalls
-rewrite what routers quote, so everything is compared, little is required, and the differences
-are kept, for they reveal who rewrites. Required is one of:
+Endpoints -> flow, sequence number -> probe, mark -> sequence number: three dicts. NATs and
+firewalls rewrite what routers quote, so everything is compared, little is required, and the
+differences are kept, for they reveal who rewrites. Required is one of:
 
 - the quoted sequence number is one of a probe on its way (32 random bits: nobody off the path
   guesses it), whatever has become of addresses and ports; or
@@ -35,7 +35,7 @@ class FlowState:
     base: int = field(default_factory=lambda: secrets.randbelow(_SEQUENCE_SPACE))
     mark: int = field(default_factory=lambda: secrets.randbelow(_MARK_SPACE))
     sequences: dict[int, Probe] = field(default_factory=dict)
-    marks: dict[int, tuple[Probe, int]] = field(default_factory=dict)
+    marks: dict[int, int] = field(default_factory=dict)
     answered: dict[Probe, ReplyKind] = field(default_factory=dict)
     duplicates: int = 0
 
@@ -55,32 +55,29 @@ class Matcher:
     """The open flows, and the counts of what matched none."""
 
     def __init__(self) -> None:
-        self._ports: dict[int, FlowState] = {}
+        #: By source port and destination: flows to several share a port.
+        self._flows: dict[tuple[int, str, int], FlowState] = {}
         self._sequences: dict[int, FlowState] = {}
         #: Replies that belong to no open flow: other programs' traffic, or too late.
         self.foreign = 0
 
     def open(self, flow: Flow) -> FlowState:
         """Begin to match replies for a flow."""
-        state = self._ports[flow.source_port] = FlowState(flow)
+        state = self._flows[flow[1:]] = FlowState(flow)
         return state
 
     def close(self, flow: Flow) -> int:
         """Forget a flow; returns its count of duplicates."""
-        state = self._ports.pop(flow.source_port)
+        state = self._flows.pop(flow[1:])
         for sequence in state.sequences:
             if self._sequences.get(sequence) is state:
                 del self._sequences[sequence]
         return state.duplicates
 
-    def ports(self) -> tuple[int, ...]:
-        """The source ports of the open flows."""
-        return tuple(self._ports)
-
     def sent(self, state: FlowState, probe: Probe, sequence: int, mark: int) -> None:
         """Remember a probe that is on its way."""
         state.sequences[sequence] = probe
-        state.marks[mark] = (probe, sequence)
+        state.marks[mark] = sequence
         self._sequences[sequence] = state
 
     def match_error(self, error: IcmpError, received_at: float) -> tuple[Flow, Answer] | None:
@@ -104,37 +101,28 @@ class Matcher:
 
     def match_segment(self, segment: Segment, received_at: float) -> tuple[Flow, Answer] | None:
         """The answer that a TCP segment is, None for a foreign or a duplicate one."""
-        state = self._ports.get(segment.destination_port)
-        kind = _kind(segment.flags)
-        if (
-            state is None
-            or kind is None
-            or segment.sender != state.flow.destination
-            or segment.sender_port != state.flow.destination_port
-        ):
+        sender, sender_port, port, acknowledgement, flags, reply_ttl = segment
+        state = self._flows.get((port, sender, sender_port))
+        kind = _kind(flags)
+        syn = (acknowledgement - 1) % _SEQUENCE_SPACE
+        probe = state.sequences.get(syn) if state else None
+        if state is None or kind is None or probe is None:
             self.foreign += 1
             return None
-        probe = state.sequences.get((segment.acknowledgement - 1) % _SEQUENCE_SPACE)
-        if probe is None:
-            self.foreign += 1
-            return None
-        reply = Reply(kind, segment.sender, max(received_at, probe.sent_at), segment.reply_ttl)
+        reply = Reply(kind, sender, max(received_at, probe.sent_at), reply_ttl)
         return self._first(state, probe, reply)
 
     def _find(self, error: IcmpError) -> tuple[FlowState, Probe, int] | None:
-        by_port = self._ports.get(error.source_port)
-        # The port first: two flows' sequence numbers may coincide.
-        if by_port and error.sequence in by_port.sequences:
-            return by_port, by_port.sequences[error.sequence], error.sequence
-        if state := self._sequences.get(error.sequence):
-            return state, state.sequences[error.sequence], error.sequence
-        if by_port is None or (error.destination, error.destination_port) != (
-            by_port.flow.destination,
-            by_port.flow.destination_port,
-        ):
-            return None
-        by_mark = by_port.marks.get(error.mark)
-        return (by_port, *by_mark) if by_mark else None
+        sequence = error.sequence
+        state = self._flows.get((error.source_port, error.destination, error.destination_port))
+        # The endpoints first: two flows' sequence numbers may coincide.
+        if state and (probe := state.sequences.get(sequence)):
+            return state, probe, sequence
+        if other := self._sequences.get(sequence):
+            return other, other.sequences[sequence], sequence
+        if state and (sent := state.marks.get(error.mark)) is not None:
+            return state, state.sequences[sent], sent
+        return None
 
     @staticmethod
     def _first(state: FlowState, probe: Probe, reply: Reply) -> tuple[Flow, Answer] | None:

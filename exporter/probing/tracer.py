@@ -26,6 +26,17 @@
 7. The first answer to a probe counts, later ones never replace it; except that an answer of
    the destination over TCP replaces an ICMP error, which anyone on the way can send.
 8. SEND_RETRIES refusals of the host in a row, or the DEADLINE, end a trace early.
+9. A guide (near.py) names the routers that are known on the path, and spares some of its hops. All
+   hops that answered before are asked at once; the window moves on from the farthest of them when
+   that has answered or has had its attempts. A spared hop stays so if a farther router answers that
+   was expected there, or rejects; or if the destination answers at the distance that it had, and
+   not a hop nearer. Where nothing shows that, the spared hops are asked after all, once each: the
+   farthest first, then the others. Where another router answers, all of them are.
+10. A quick plan asks a hop again only if it did not answer as before.
+11. Where the farthest router that answers has lately rejected others' traffic, silence behind it
+   may be a rejection that it had no ICMP error left for. So each confirmation is followed, PAIRED
+   later, by a probe that expires there: an answer to it shows that there was one left.
+12. Where other flows are answered, too, silence does not count as loss (rule 5).
 
 All times are seconds on one monotonic clock, given by the caller.
 """
@@ -33,6 +44,7 @@ All times are seconds on one monotonic clock, given by the caller.
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from itertools import count
 from typing import NamedTuple
 
 from exporter.model import (
@@ -43,6 +55,7 @@ from exporter.model import (
     Hop,
     Plan,
     Probe,
+    Reply,
     ReplyKind,
     StopReason,
 )
@@ -61,6 +74,7 @@ LOSSY_CONFIRMATIONS = 16
 LOSSY_SPACING = 0.5
 LOSSY_REACH = 2
 STAGGER = 0.3
+PAIRED = 0.03
 SEND_RETRIES = 5
 SEND_RETRY_DELAY = 0.1
 DEADLINE = 30.0
@@ -93,8 +107,8 @@ class Tracer:
         self._refusals = 0
         #: (due, ttl) of what is to be sent.
         self._queue: list[tuple[float, int]] = []
-        #: TTLs whose next attempt waits for the frontier to come near (rule 4).
-        self._parked: set[int] = set()
+        #: TTL whose next attempt waits for the frontier to come near (rule 4) -> when it is due.
+        self._parked: dict[int, float] = {}
         #: TTL -> probes sent, in order; and the answer to each.
         self._sent: dict[int, list[Probe]] = {}
         self._answers: dict[Probe, Answer] = {}
@@ -110,9 +124,19 @@ class Tracer:
         #: The TTL whose further attempts are delayed already.
         self._staggered: int | None = None
         self._confirming = False
-        self._longest_rtt = 0.0
+        self._longest_rtt = guide.round_trip
         self._progress_at = started_at
-        self._open_window(WINDOW, started_at)
+        #: How many attempts a TTL may have where that is less than the plan's; and whether an
+        #: answer has shown that those with none may stay without.
+        self._limits = dict(guide.attempts)
+        self._last_spared = max(
+            (ttl for ttl, limit in self._limits.items() if not limit), default=0
+        )
+        self._proved = self._retreated = False
+        #: The TTL that is asked along with the confirmations (rule 11).
+        self._paired: int | None = None
+        first = next(ttl for ttl in count(1) if self._limit(ttl))
+        self._open_window(guide.horizon or first + WINDOW - 1, started_at)
 
     # -- what the caller does ----------------------------------------------------------
 
@@ -140,7 +164,7 @@ class Tracer:
         if attempt == 1:
             self._waiting_first -= 1
             self._progress_at = max(self._progress_at, probe.sent_at)
-        if attempt < self.plan.attempts:
+        if attempt < self._limit(ttl):
             heappush(self._queue, (probe.sent_at + SPACING, ttl))
 
     def send_failed(self, failure: Failure, now: float) -> None:
@@ -163,9 +187,12 @@ class Tracer:
             self._longest_rtt = answer.rtt
         if reply.kind is TIME_EXCEEDED:
             if probe.ttl != FULL_TTL:
+                self._compare(probe.ttl, reply)
                 self._advance_frontier(probe.ttl, reply.received_at)
             return
         self._reached |= reply.kind in TCP_KINDS
+        if not self._reached:
+            self._proved |= self._stands_past_spared(reply.address)
         if probe.ttl != FULL_TTL:
             self._end_at(_End(reply.kind not in TCP_KINDS, probe.ttl), reply.received_at)
 
@@ -203,9 +230,9 @@ class Tracer:
         queue = self._queue
         self._stagger()
         while queue and not self._wanted(queue[0][1]):
-            _, ttl = heappop(queue)
+            due, ttl = heappop(queue)
             if ttl <= self._bound():
-                self._parked.add(ttl)
+                self._parked[ttl] = due
 
     def _move_on(self, now: float) -> bool:
         """With nothing to send, open the window further or end; whether there is more to send."""
@@ -214,15 +241,79 @@ class Tracer:
         elif self._may_stall():
             return now >= self._stall_at() and self._pass_stall(now)
         elif not self._queue and now >= self._settled_at():
+            if self._is_doubtful():
+                self._ask_farthest_spared(now)
+                return True
             self.stop_reason = self.stop_reason or self._conclusion()
         return False
 
     def _pass_stall(self, now: float) -> bool:
         self._progress_at = now
-        self._open_window(self._opened + WINDOW, now)
+        if self._is_doubtful():
+            self._ask_farthest_spared(now)
+        if self._is_past_horizon():
+            self._open_window(self._opened + WINDOW, now)
         if not self._reached:
             self._confirm(now)
         return True
+
+    def _limit(self, ttl: int) -> int:
+        return self._limits.get(ttl, self.plan.attempts)
+
+    def _compare(self, ttl: int, reply: Reply) -> None:
+        """Hold a router against the one that is expected (rule 9)."""
+        expected = self.guide.expected.get(ttl)
+        if expected and reply.address not in expected:
+            self._ask_spared(reply.received_at)
+        elif ttl > self._last_spared:
+            self._proved = True
+
+    def _stands_past_spared(self, address: str) -> bool:
+        """Whether a device that rejects is expected at the farthest spared hop, or behind it."""
+        expected = self.guide.expected.items()
+        return any(ttl >= self._last_spared for ttl, known in expected if address in known)
+
+    def _is_doubtful(self) -> bool:
+        """Whether nothing shows that the traffic still passes the spared hops."""
+        if not self._last_spared or self._proved:
+            return False
+        distance = self.guide.distance
+        as_far = self._end == _End(only_icmp=False, ttl=distance) and distance - 1 in self._sent
+        return not as_far
+
+    def _ask_spared(self, now: float, since: int = 1) -> None:
+        """Ask the spared hops from a TTL on, once each."""
+        spared = sorted(ttl for ttl, limit in self._limits.items() if not limit)
+        for ttl in (ttl for ttl in spared if ttl >= since):
+            self._limits[ttl] = 1
+            if ttl <= self._opened:
+                heappush(self._queue, (now, ttl))
+                self._waiting_first += 1
+        self._last_spared = max((ttl for ttl in spared if ttl < since), default=0)
+
+    def _ask_farthest_spared(self, now: float) -> None:
+        """Ask what would prove that the nearer ones are passed, and these if that was asked."""
+        self._ask_spared(now, since=1 if self._retreated else self._last_spared)
+        self._retreated = True
+
+    def _is_past_horizon(self) -> bool:
+        horizon = min(self.guide.horizon, self.plan.max_hops)
+        asked = len(self._sent.get(horizon, ())) >= self._limit(horizon)
+        return asked or self._opened > horizon or self._frontier >= horizon
+
+    def _as_before(self, ttl: int) -> bool:
+        """Whether a hop has answered, or been silent, as in the trace before."""
+        expected = self.guide.expected.get(ttl)
+        replies = [
+            self._answers[probe].reply
+            for probe in self._sent.get(ttl, ())
+            if probe in self._answers
+        ]
+        if not replies:
+            return not expected and ttl < self.guide.horizon
+        if ttl == self.guide.distance:
+            return all(reply.kind in TCP_KINDS for reply in replies)
+        return expected is not None and all(reply.address in expected for reply in replies)
 
     def _end_at(self, end: _End, now: float) -> None:
         if self._end and self._end <= end:
@@ -252,11 +343,17 @@ class Tracer:
             answered = any(probe in self._answers for probe in self._sent.get(FULL_TTL, ()))
             return not (self._reached or answered)
         attempt = self._next_attempt(ttl)
-        if attempt > 1 and self._end is None and ttl > self._frontier + SILENT_LIMIT:
+        if attempt > 1 and self.plan.quick and ttl != self._paired and self._as_before(ttl):
+            return False
+        if attempt > 1 and self._end is None and ttl > self._near_enough():
             return False
         if attempt > 1 and self._end and ttl == self._end.ttl and not self._reached:
             return False
         return ttl <= self._bound()
+
+    def _near_enough(self) -> int:
+        """The farthest TTL that is worth more than one attempt as long as no end is seen."""
+        return max(self._frontier + SILENT_LIMIT, self.guide.horizon)
 
     def _may_stall(self) -> bool:
         more = self._opened < self.plan.max_hops or not (self._confirming or self._reached)
@@ -272,8 +369,9 @@ class Tracer:
     def _open_window(self, until: int, now: float) -> None:
         until = min(until, self._bound())
         for ttl in range(self._opened + 1, until + 1):
-            heappush(self._queue, (now, ttl))
-            self._waiting_first += 1
+            if self._limit(ttl):
+                heappush(self._queue, (now, ttl))
+                self._waiting_first += 1
         self._opened = max(self._opened, until)
 
     def _advance_frontier(self, ttl: int, now: float) -> None:
@@ -281,13 +379,13 @@ class Tracer:
         if ttl <= self._frontier:
             return
         self._frontier = ttl
-        self._open_window(ttl + WINDOW, now)
+        if ttl >= self.guide.horizon:
+            self._open_window(ttl + WINDOW, now)
         self._unpark(ttl + SILENT_LIMIT, now)
 
     def _unpark(self, until: int, now: float) -> None:
         for ttl in [ttl for ttl in self._parked if ttl <= until]:
-            self._parked.remove(ttl)
-            heappush(self._queue, (now, ttl))
+            heappush(self._queue, (max(now, self._parked.pop(ttl)), ttl))
 
     def _confirm(self, now: float) -> None:
         if not self._confirming:
@@ -301,8 +399,12 @@ class Tracer:
             spacing = LOSSY_SPACING
             self._ask_again(probe.sent_at)
         else:
-            return
-        heappush(self._queue, (probe.sent_at + spacing, FULL_TTL))
+            spacing = None
+        if spacing:
+            heappush(self._queue, (probe.sent_at + spacing, FULL_TTL))
+        if self._frontier in self.guide.rejecting:
+            self._paired = self._frontier
+            heappush(self._queue, (probe.sent_at + PAIRED, self._frontier))
 
     def _ask_again(self, now: float) -> None:
         until = min(self._frontier + LOSSY_REACH, self._bound())
@@ -313,6 +415,8 @@ class Tracer:
         """Whether the hops that do answer lose more than rate limits explain."""
         sent = received = 0
         for ttl in range(1, self._frontier + 1):
+            if ttl in self.guide.crowded:
+                continue
             probes = self._sent.get(ttl, ())
             answered = sum(probe in self._answers for probe in probes)
             if answered:

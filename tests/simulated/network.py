@@ -204,6 +204,7 @@ class SimulatedNetwork:
 
     name = "simulated"
     kernel_times = True
+    most_on_their_way = 1000
 
     def __init__(self, scenario: Scenario, conditions: Conditions = CALM) -> None:
         self.scenario = scenario

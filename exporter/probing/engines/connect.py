@@ -60,7 +60,7 @@ from exporter.probing.engines.error_queue import (
 from exporter.probing.engines.failures import failure_of
 from exporter.probing.engines.netstat import count_out_of_window_icmps
 from exporter.probing.engines.sides import Sides, prove_by_loopback
-from exporter.probing.engines.waiting import NEVER, PATIENCE, Waiting, WaitingRoom
+from exporter.probing.engines.waiting import MOST_SOCKETS, NEVER, PATIENCE, Waiting, WaitingRoom
 
 #: Linux' default net.ipv4.ip_local_port_range.
 _FIRST_PORT, PORTS = 32_768, 28_232
@@ -113,6 +113,7 @@ class ConnectEngine:
     """See the module's text; opening it raises OSError where the kernel keeps no errors."""
 
     name = "connect"
+    most_on_their_way = MOST_SOCKETS
 
     def __init__(self, dialects: Sequence[Dialect] = (IPV4, IPV6)) -> None:
         self._ways: dict[Flow, _Way] = {}

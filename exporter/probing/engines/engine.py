@@ -15,6 +15,8 @@ class Engine(Protocol):
     """
 
     name: str
+    #: How many probes may be on their way at once.
+    most_on_their_way: int
 
     @property
     def kernel_times(self) -> bool:

@@ -32,6 +32,10 @@ _ANCILLARY_SIZE = 256
 #: A quote with extensions is at most 576 octets by RFC 1812.
 _QUOTE_SIZE = 1024
 
+#: Looking a member up in its enumeration takes longer than the rest of a comparison.
+TIME_EXCEEDED, UNREACHABLE = ReplyKind.TIME_EXCEEDED, ReplyKind.UNREACHABLE
+_ERROR_QUEUE = int(socket.MSG_ERRQUEUE)
+
 Option = tuple[int, int, int | bytes]
 
 #: A type 4 routing header (RFC 8754) that leads to ::1 first: next header, length, type, segments
@@ -139,7 +143,7 @@ def take_error(one: socket.SocketType, dialect: Dialect, probe: Probe) -> Reply 
 
     Raises BlockingIOError where the queue is empty.
     """
-    quote, ancillary, _, _ = one.recvmsg(_QUOTE_SIZE, _ANCILLARY_SIZE, socket.MSG_ERRQUEUE)
+    quote, ancillary, _, _ = one.recvmsg(_QUOTE_SIZE, _ANCILLARY_SIZE, _ERROR_QUEUE)
     return icmp_reply(dialect, quote, ancillary, probe)
 
 
@@ -159,7 +163,7 @@ def icmp_reply(dialect: Dialect, quote: bytes, ancillary: Ancillary, probe: Prob
     ttl = found.get(dialect.reply_ttl)
     expired = kind == dialect.time_exceeded
     return Reply(
-        ReplyKind.TIME_EXCEEDED if expired else ReplyKind.UNREACHABLE,
+        TIME_EXCEEDED if expired else UNREACHABLE,
         socket.inet_ntop(dialect.address_family, error[dialect.sender]),
         max(arrival(ancillary), probe.sent_at),
         ttl=_INT.unpack(ttl)[0] if ttl else None,
