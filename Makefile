@@ -108,6 +108,11 @@ bench: install ## measure, with tcptraceroute, traceroute and mtr beside
 	@$(call need,$(BENCH_PACKAGES))
 	exec $(BIN)/python -m tests.bench
 
+.PHONY: bench-scale
+bench-scale: install ## 10, 100 and 1,000 targets: verdicts, CPU, memory; pools of the others beside
+	@$(call need,$(BENCH_PACKAGES))
+	exec $(BIN)/python -m tests.bench scale pools
+
 # How often `make accuracy` plays each situation.
 REPEAT ?= 1
 

@@ -10,6 +10,8 @@ Whatever goes wrong becomes an `Observation` of that target; nothing is raised.
    is what the ICMP limit of a Linux router (one a second) replenishes.
 3. Beside a trace, the canary of its port is asked, unless it is known to be silent. What a trace
    then means decides whether it needs controls, and with these it is judged again.
+4. An address that answers as it has answered before is traced quickly, now and then wholly
+   (schedule/depth.py).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from exporter.controls.making import controlled
-from exporter.controls.need import Need, need_of
+from exporter.controls.need import Need, need_of, suffices
 from exporter.diagnosis.addresses import combine
 from exporter.diagnosis.conditions import conditions_of
 from exporter.diagnosis.verdict import judge
@@ -48,6 +50,7 @@ from exporter.model import (
     Trace,
     Verdict,
 )
+from exporter.schedule.depth import plan_of
 from exporter.verbs import Probing
 
 log = logging.getLogger(__name__)
@@ -163,47 +166,42 @@ class _Cycle:
         started_at, began = time.time(), time.monotonic()
         seen = _Seen(address)
         await self._attempt(seen, self._probe(seen, address))
-        meaning = self._judge(seen)
-        if await self._control(seen, meaning.verdict):
-            healthy, meaning = meaning.verdict.state is State.OPEN, self._judge(seen)
-            # What only looked healthy until another port was asked needs all of them after all.
-            if healthy and meaning.verdict.state is not State.OPEN:
-                await self._control(seen, meaning.verdict)
-                meaning = self._judge(seen)
+        meaning = await self._judge_with_controls(seen)
         observation = _observation(self.target, seen, meaning)
         return replace(observation, started_at=started_at, duration=time.monotonic() - began)
 
     async def _probe(self, seen: _Seen, address: str) -> None:
         """Trace and connect side by side, and the canary as soon as the connection succeeds."""
-        target, source_port = self.target, self._known(address).source_port
-        connecting = asyncio.create_task(_connect(self.probing, address, target.port))
-        asking = asyncio.create_task(self._ask_canary_after(connecting, address))
+        target, known = self.target, self._known(address)
+        connecting = asyncio.create_task(self._connect(address))
         try:
             # Its SYN goes first: a rejecting router may send six ICMP errors at once and then one
             # a second, and the application's view must not wait for what the trace uses up.
             await asyncio.sleep(0)
             try:
                 seen.trace = await self.probing.trace(
-                    address, target.port, target.plan, source_port
+                    address, target.port, plan_of(target, known), known.source_port
                 )
                 seen.failure = seen.trace.failure
             except ProbeError as error:
                 # Even without a trace, the application's view is worth having.
                 seen.failure = error.failure
-            seen.handshake = await connecting
+            seen.handshake, canary = await connecting
             if seen.trace:
                 seen.surroundings = self.learn(seen.trace, seen.handshake)
-                seen.controlled = Controlled(canary=await asking)
+                seen.controlled = Controlled(canary=canary)
         finally:
             connecting.cancel()
-            asking.cancel()
 
-    async def _ask_canary_after(
-        self, connecting: asyncio.Task[Handshake | None], address: str
-    ) -> Trace | None:
-        """Not where nobody answers: a router that rejects has few ICMP errors to give away."""
-        handshake = await asyncio.shield(connecting)
-        return None if handshake and not handshake.success else await self._ask_canary(address)
+    async def _connect(self, address: str) -> tuple[Handshake | None, Trace | None]:
+        """The plain connect, and after it what the canary says."""
+        handshake = None
+        if connect := self.probing.connect:
+            handshake = await connect(address, self.target.port)
+            # Not where nobody answers: a router that rejects has few ICMP errors to give away.
+            if not handshake.success:
+                return handshake, None
+        return handshake, await self._ask_canary(address)
 
     async def _ask_canary(self, address: str) -> Trace | None:
         target, ask = self.target, self.probing.canary
@@ -215,13 +213,33 @@ class _Cycle:
             log.exception(INTERNAL_ERROR, target.name)
             return None
 
-    async def _control(self, seen: _Seen, verdict: Verdict) -> bool:
-        """Make the controls that the trace calls for; whether there is more to judge now."""
-        trace = seen.trace
-        if trace is None or verdict.state in NOTHING_TO_CONTROL:
+    async def _judge_with_controls(self, seen: _Seen) -> _Meaning:
+        """What was seen means, with the controls that it calls for."""
+        meaning, trace = self._judge(seen), seen.trace
+        if trace is None or meaning.verdict.state in NOTHING_TO_CONTROL:
+            return meaning
+        need = self._need(seen, trace, meaning.verdict)
+        if await self._control(seen, trace, need):
+            meaning = self._judge(seen)
+        if suffices(need, meaning.verdict, seen.controlled.canary):
+            return meaning
+        # What only looked as it should until another one was asked needs all of them after all.
+        await self._control(seen, seen.trace or trace, Need.EVERYTHING)
+        return self._judge(seen)
+
+    def _need(self, seen: _Seen, trace: Trace, verdict: Verdict) -> Need:
+        known = self._known(seen.address)
+        echoes = self.probing.echo is not None and self.target.controls.echo
+        quick = echoes and plan_of(self.target, known).quick
+        return need_of(
+            verdict, trace, seen.handshake, seen.controlled.canary, known.last_good, quick=quick
+        )
+
+    async def _control(self, seen: _Seen, trace: Trace, need: Need) -> bool:
+        """Make the controls of a trace; whether there is more to judge now."""
+        if need is Need.NOTHING and self.target.controls.flows == 1:
             return False
-        canary, last_good = seen.controlled.canary, self._known(seen.address).last_good
-        need = need_of(verdict, trace, seen.handshake, canary, last_good)
+        canary = seen.controlled.canary
         asking = asyncio.create_task(self._canary_beside(trace, canary))
         try:
             chosen, found = await controlled(trace, self.target, self.probing, need)
@@ -311,7 +329,3 @@ def _observation(target: Target, seen: _Seen, meaning: _Meaning) -> Observation:
 
 def _internal(error: Exception) -> Failure:
     return Failure(FailureReason.INTERNAL, f"internal error ({type(error).__name__})")
-
-
-async def _connect(probing: Probing, address: str, port: int) -> Handshake | None:
-    return await probing.connect(address, port) if probing.connect else None

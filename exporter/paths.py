@@ -11,6 +11,12 @@ What is no change, although other addresses answer than before:
    probes to say that none of them met a known router.
 4. Whoever answers in the destination's name, or that the traffic goes no further: that says how a
    trace ends, not who stands at the hop.
+
+A hop that was spared may show by what it has answered others that another router stands there now:
+that is a change, too, for else those who wait for their turn to ask would tell it late. But that
+this flow goes there is not proven: the router before stays known beside the new one, so whichever
+of them is heard next, nothing has changed again. At a hop that never answered this target's own
+probes nothing is learnt of others.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from exporter.model import Hop, ReplyKind, Trace
+from exporter.model import Answer, Hop, ReplyKind, Trace
 
 #: So many responders of one hop are remembered; more than routers balance over in practice.
 MAX_BRANCHES = 64
@@ -58,25 +64,32 @@ class Path:
         same_flow = trace.flow.source_port == self.source_port
         moved = []
         for hop in trace.path:
-            seen = _routers(hop)
+            seen, told = _routers(hop.answers), _routers(hop.shared)
             known = hops.get(hop.ttl, seen)
             if not same_flow or not known.isdisjoint(seen):
                 hops[hop.ttl] = _both(known, seen)
             elif seen and hop.received == hop.sent:
                 hops[hop.ttl] = seen
-                moved.append(Moved(hop.ttl, tuple(sorted(known)), tuple(sorted(seen))))
+                moved.append(_moved(hop, known, seen))
+            elif known and told and known.isdisjoint(told):
+                hops[hop.ttl] = _both(known, told)
+                moved.append(_moved(hop, known, told))
         for other in others:
             for hop in other.path:
-                seen = _routers(hop)
+                seen = _routers(hop.answers)
                 hops[hop.ttl] = _both(hops.get(hop.ttl, seen), seen)
         known_hops = {ttl: routers for ttl, routers in hops.items() if routers}
         return Path(trace.flow.source_port, known_hops), tuple(moved)
 
 
-def _routers(hop: Hop) -> frozenset[str]:
-    """Those that say time-exceeded at this hop."""
-    replies = (answer.reply for answer in hop.answers)
+def _routers(answers: Iterable[Answer]) -> frozenset[str]:
+    """Those that say time-exceeded among them."""
+    replies = (answer.reply for answer in answers)
     return frozenset(r.address for r in replies if r.kind is ReplyKind.TIME_EXCEEDED)
+
+
+def _moved(hop: Hop, before: Iterable[str], after: Iterable[str]) -> Moved:
+    return Moved(hop.ttl, tuple(sorted(before)), tuple(sorted(after)))
 
 
 def _both(known: frozenset[str], seen: frozenset[str]) -> frozenset[str]:

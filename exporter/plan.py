@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from exporter import __version__
 from exporter.as_table import AsTable
 from exporter.controls.canary import MEMORY
 from exporter.diagnosis.zones import Own
-from exporter.model import MAX_ADDRESSES, Controls, EngineStatus, NamedZone, Target
-from exporter.probing.tracer import CONFIRMATIONS, WINDOW
+from exporter.estimate import TYPICAL_HOPS, Cost, a_second, most_probes, traced
+from exporter.model import (
+    Controls,
+    EngineStatus,
+    NamedZone,
+    SourceStatus,
+    Target,
+)
 from exporter.publish.tables import series_of_program, series_of_target
 from exporter.publish.text import host_port, printable
 from exporter.settings import Settings
+from exporter.shares import own as own_part
 
-#: A path of ordinary length, for the estimates.
-TYPICAL_HOPS = 12
 MOST_SHOWN = 4
+#: Of the targets: the pace has to do for so many of them being blocked.
+BLOCKED = 0.25
+#: What is advised is so much more than what is needed on average.
+RESERVE = 1.25
 
 
 def describe(
@@ -28,13 +38,18 @@ def describe(
     *,
     no_echo: str = "",
     table: AsTable | None = None,
+    sources: Sequence[SourceStatus] = (),
 ) -> str:
     """The plan as text.
 
     `addresses` maps a target's name to what its host resolves to; `own` are the networks that the
     host reveals; `no_echo` is why there are no ICMP echoes, "" where they are possible; `table` is
-    what AS_TABLE names.
+    what AS_TABLE names; `sources` is how those of discovered targets fare.
     """
+    everything = len(settings.targets)
+    settings = replace(settings, targets=own_part(settings.targets, settings.share))
+    addresses = {target.name: addresses[target.name] for target in settings.targets}
+    most_hops = max((target.plan.max_hops for target in settings.targets), default=0)
     return "\n".join(
         [
             f"egress-exporter {__version__}",
@@ -52,6 +67,8 @@ def describe(
                 f"{settings.probes_per_second} probes a second"
             ),
             f"plain connects: {'one with each trace' if settings.connect_check else 'off'}",
+            *map(_source, sources),
+            *_part(settings, everything),
             *_controls(settings.targets, no_echo),
             *([f"proxies, which are never used: {settings.proxy}"] if settings.proxy else []),
             *(f"warning: {warning}" for warning in settings.warnings),
@@ -59,18 +76,29 @@ def describe(
             *_targets(settings.targets, addresses),
             *_unresolved(addresses),
             "",
-            (
-                f"probes a minute: about {_probes(settings, addresses, _typical):.0f} with all "
-                f"targets open {TYPICAL_HOPS} hops away, at most "
-                f"{_probes(settings, addresses, _most):.0f}"
-            ),
+            *_pace(settings, addresses),
             (
                 f"series: about {_series(settings, addresses, TYPICAL_HOPS)} at {TYPICAL_HOPS} "
-                "hops, at most "
-                f"{_series(settings, addresses, max(t.plan.max_hops for t in settings.targets))}"
+                f"hops, at most {_series(settings, addresses, most_hops)}"
             ),
         ]
     )
+
+
+def _source(status: SourceStatus) -> str:
+    fares = "" if status.successful else ", which cannot be read now"
+    left_out = f"; entries that are left out: {status.left_out:,}" if status.left_out else ""
+    count = f"{status.targets:,} target{'s' * (status.targets != 1)}"
+    return f"discovered: {count} from {printable(status.source)}{fares}{left_out}"
+
+
+def _part(settings: Settings, everything: int) -> Iterator[str]:
+    """What is this instance's, where several share the targets out."""
+    if share := settings.share:
+        yield (
+            f"targets: instance {share.index} of {share.count}, counted from 0, traces "
+            f"{len(settings.targets):,} of {everything:,}; what follows is about these"
+        )
 
 
 def _engine(engine: EngineStatus) -> str:
@@ -162,40 +190,42 @@ def _targets(targets: tuple[Target, ...], addresses: Mapping[str, Sequence[str]]
 def _shown(target: Target, addresses: Sequence[str]) -> str:
     more = f" and {len(addresses) - MOST_SHOWN} more" if len(addresses) > MOST_SHOWN else ""
     shown = ", ".join(addresses[:MOST_SHOWN]) + more or "none"
-    traced = f" ({_traced(target, addresses)} traced)" if len(addresses) > 1 else ""
-    return shown + traced
+    number = f" ({traced(target, len(addresses))} traced)" if len(addresses) > 1 else ""
+    return shown + number
 
 
-def _traced(target: Target, addresses: Sequence[str]) -> int:
-    """How many addresses a cycle traces, once the name resolves."""
-    return min(len(addresses) or 1, MAX_ADDRESSES) if target.all_addresses else 1
-
-
-def _typical(target: Target) -> int:
-    further = (target.controls.flows - 1) * (TYPICAL_HOPS + 1)
-    return TYPICAL_HOPS * target.plan.attempts + WINDOW + further
-
-
-def _most(target: Target) -> int:
-    """With a second trace, where flows differ, and controls that add half of the first."""
-    trace = target.plan.max_hops * target.plan.attempts + CONFIRMATIONS
-    further = (target.controls.flows - 1) * (target.plan.max_hops + 1)
-    return 2 * trace + max(trace // 2, further)
-
-
-def _probes(
-    settings: Settings,
-    addresses: Mapping[str, Sequence[str]],
-    of_trace: Callable[[Target], int],
-) -> float:
-    wanted = sum(
-        of_trace(target) * _traced(target, addresses[target.name]) * 60 / target.interval
-        for target in settings.targets
+def _pace(settings: Settings, addresses: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What the targets take, and a warning where that is more than the settings let them have."""
+    targets = [(target, len(addresses[target.name])) for target in settings.targets]
+    calm, busy = a_second(targets, 0), a_second(targets, BLOCKED)
+    most = sum(most_probes(t) * traced(t, number) / t.interval for t, number in targets)
+    usual, more, highest = (
+        f"{60 * min(probes, settings.probes_per_second):.0f}"
+        for probes in (calm.probes, busy.probes, most)
     )
-    return min(wanted, settings.probes_per_second * 60)
+    yield (
+        f"probes a minute: about {usual} with all targets open {TYPICAL_HOPS} hops away as before, "
+        f"{more} with a quarter of them blocked, at most {highest}; less what they share of their "
+        "first hops"
+    )
+    yield f"traces at once: about {calm.seconds:.1f}, or {busy.seconds:.1f}"
+    yield from _too_slow(settings, busy)
+
+
+def _too_slow(settings: Settings, busy: Cost) -> Iterator[str]:
+    for name, allowed, needed in (
+        ("PROBES_PER_SECOND", settings.probes_per_second, busy.probes),
+        ("MAX_CONCURRENT_TRACES", settings.max_concurrent_traces, busy.seconds),
+    ):
+        if needed > allowed:
+            yield (
+                f"warning: {name} is {allowed}, and with a quarter of the targets blocked "
+                f"{needed:.0f} are needed: traces will be late, and some left out; set it to "
+                f"{needed * RESERVE:.0f}, or trace less often"
+            )
 
 
 def _series(settings: Settings, addresses: Mapping[str, Sequence[str]], hops: int) -> int:
-    beside = (_traced(t, addresses[t.name]) for t in settings.targets if t.all_addresses)
+    beside = (traced(t, len(addresses[t.name])) for t in settings.targets if t.all_addresses)
     of_targets = len(settings.targets) * series_of_target(hops) + sum(beside)
     return series_of_program() + of_targets

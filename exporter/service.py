@@ -12,10 +12,13 @@ from dataclasses import replace
 
 from exporter import __version__
 from exporter.as_table import AsTable
+from exporter.compact import compact
 from exporter.controls.elsewhere import elsewhere
 from exporter.diagnosis.proxies import noted
 from exporter.diagnosis.zones import ZoneMap
 from exporter.directory import Directory, read_table
+from exporter.discovery.discovery import Discovery
+from exporter.discovery.merging import Merged
 from exporter.model import (
     EngineStatus,
     Handshake,
@@ -29,13 +32,16 @@ from exporter.networks import revealed
 from exporter.observer import observe
 from exporter.publish import objects
 from exporter.publish.change import news
+from exporter.publish.instance import part_traced
 from exporter.publish.log import LogStats, TraceLog
-from exporter.publish.metrics import registry
+from exporter.publish.metrics import Exposition
 from exporter.publish.pages import Pages
 from exporter.publish.server import start
 from exporter.publish.web import Credentials, Site
+from exporter.schedule.depth import is_to_confirm
 from exporter.schedule.scheduler import Scheduler
 from exporter.settings import ConfigurationError, Settings
+from exporter.shares import own
 from exporter.state.file import StateFile
 from exporter.store import Store
 from exporter.surroundings import Memory
@@ -44,7 +50,7 @@ from exporter.verbs import Probing
 log = logging.getLogger(__name__)
 
 #: A reload changes these; every other setting needs a restart.
-RELOADABLE = ("targets", "platform_networks", "zones", "as_table")
+RELOADABLE = ("targets", "sources", "share", "platform_networks", "zones", "as_table")
 
 LoadSettings = Callable[[], Settings]
 
@@ -71,18 +77,25 @@ class Service:
         self._state_file = (
             StateFile(settings.state_file, self._store) if settings.state_file else None
         )
+        self._discovery = Discovery()
+        self._merged = Merged((), ())
+        #: Whether what there is to trace is known by now.
+        self._running = False
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[str | None]] = set()
         self._trace_log = TraceLog(settings.log_traces, log_stats)
-        self._scheduler = Scheduler(self._cycle, self._store.skip, settings.max_concurrent_traces)
+        scheduler = Scheduler(self._cycle, self._store.skip, settings.max_concurrent_traces)
+        self._scheduler = scheduler
+        self._store.scheduler_lag = lambda: scheduler.lag(time.monotonic())
         pages = Pages(self._store, __version__)
         self._site = Site(
-            index=lambda: pages.index(time.time()),
+            index=lambda number: pages.index(number, time.time()),
+            pages=lambda: pages.count,
             target=lambda name: pages.target(name, time.time()),
-            api_targets=lambda: objects.targets_object(self._store),
+            api_targets=lambda: objects.target_objects(self._store),
             api_target=self._api_target,
-            registry=registry(self._store, log_stats),
-            ready=lambda: any(record.latest for record in self._store),
+            metrics=Exposition(self._store, log_stats).pieces,
+            ready=self._is_ready,
             reload=self.reload,
         )
 
@@ -95,15 +108,21 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         server = await start(self._site, sockets, self._credentials())
         self._use(await asyncio.to_thread(read_table, self._settings))
+        await self._discover(stop)
         if self._state_file:
-            self._store.configure(self._settings.targets)
+            self._share_out()
             await self._state_file.load(self._zones.places_of)
             self._state_file.start(stop)
         self._configure()
+        self._running = True
+        self._discovery.start(self._rediscover)
         _warn(self._settings)
+        if part := part_traced(self._store):
+            log.info("%s", part)
         log.info("ready: %d targets, engine %s", len(self._store), self._store.engine.name)
         await stop.wait()
         log.info("stopping")
+        await self._discovery.stop()
         await self._scheduler.stop()
         if self._state_file:
             await self._state_file.end()
@@ -118,10 +137,12 @@ class Service:
                 table = await asyncio.to_thread(read_table, settings)
             except ConfigurationError as error:
                 return self._stay(error.problems)
-            if not settings.targets:
+            if not settings.targets and not settings.sources:
                 return self._stay(("no target is configured any more",))
             self._use(table)
+            await self._discovery.look(settings.sources)
             self._take_over(settings)
+            self._discovery.start(self._rediscover)
             return None
 
     def _reload_soon(self) -> None:
@@ -156,13 +177,52 @@ class Service:
 
     def _configure(self) -> None:
         self._zones = _zones_of(self._settings)
-        self._store.configure(self._settings.targets)
-        self._scheduler.configure(self._settings.targets)
+        self._scheduler.configure(self._share_out())
 
-    async def _cycle(self, target: Target) -> None:
+    def _share_out(self) -> tuple[Target, ...]:
+        """The targets of this instance; the store learns of them, and of how many there are."""
+        share, store = self._settings.share, self._store
+        self._merge()
+        targets = own(self._merged.targets, share)
+        store.share, store.configured = share, len(self._merged.targets)
+        store.configure(targets)
+        return targets
+
+    def _merge(self) -> None:
+        """Put together what is configured and what the sources name, and say what is left out."""
+        before, self._merged = self._merged, self._discovery.merged(self._settings.targets)
+        self._store.sources = self._discovery.status
+        for line in self._merged.problems:
+            if line not in before.problems:
+                log.warning("discovery: %s", line)
+
+    def _rediscover(self) -> None:
+        """Take over what the sources name now; targets that stay keep record and rhythm."""
+        before = self._merged.targets
+        self._merge()
+        if self._merged.targets != before:
+            self._scheduler.configure(self._share_out())
+            log.info("discovery: %d targets, %d before", len(self._merged.targets), len(before))
+
+    async def _discover(self, stop: asyncio.Event) -> None:
+        """Look at the sources for the first time; not longer than the program is to run."""
+        looking = asyncio.create_task(self._discovery.look(self._settings.sources))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((looking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        for task in (looking, stopping):
+            task.cancel()
+
+    def _is_ready(self) -> bool:
+        """From the first finished trace on; at once where there is nothing to trace by now."""
+        nothing_to_trace = self._running and len(self._store) == 0
+        return nothing_to_trace or any(record.latest for record in self._store)
+
+    async def _cycle(self, target: Target) -> bool:
+        """Observe a target, and tell of it; whether what was found should be confirmed soon."""
         record = self._store.get(target.name)
         if record is None:
-            return
+            return False
+        before = record.latest
         observation = await observe(
             target,
             self._probing,
@@ -173,9 +233,11 @@ class Service:
             elsewhere=self._elsewhere,
         )
         self._store.unseen_errors = self._probing.unseen_errors()
-        observation = self._directory.described(noted(observation, self._settings.proxy))
+        noted_too = noted(observation, self._settings.proxy)
+        observation = compact(self._directory.described(noted_too))
         change = self._store.add(observation)
         self._trace_log.write(observation, change, news(record, change))
+        return not change.flaps and is_to_confirm(observation, before)
 
     def _learn(self, trace: Trace, handshake: Handshake | None) -> Surroundings:
         now = time.monotonic()

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
-from exporter.model import NamedZone, Proxy, Source, Target
+from exporter.model import NamedZone, Proxy, Share, Source, Target
 
 Network = IPv4Network | IPv6Network
+
+#: Of the configuration and of discovery together.
+MAX_TARGETS = 2_000
 
 
 class ConfigurationError(Exception):
@@ -19,6 +22,73 @@ class ConfigurationError(Exception):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class Listed(NamedTuple):
+    """What a discovered list names.
+
+    `left_out` counts the entries that cannot be targets; `problems` has printable lines about
+    them, which are fewer where mistakes repeat.
+    """
+
+    targets: tuple[Target, ...] = ()
+    left_out: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class Lists(Protocol):
+    """How a list of targets is read. Each raises ValueError with one printable line."""
+
+    def of_file(self, path: Path) -> Listed:
+        """What a file of JSON or YAML names. Blocks."""
+
+    def of_answer(self, body: bytes, name: str) -> Listed:
+        """What JSON from the source of that name names. Takes its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Files that list targets; `name` is their path, whose last part may have a *."""
+
+    name: str
+    #: Seconds after which they are read even if they look unchanged.
+    refresh_interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a request authenticates itself with: a secret, or the file that holds it.
+
+    With a `username` it is that user's password (RFC 7617), else what follows the scheme.
+    """
+
+    scheme: str
+    username: str = ""
+    secret: str = field(default="", repr=False)
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSource:
+    """An address that lists targets; `name` is that address without what may be secret in it."""
+
+    name: str
+    url: str = field(repr=False)
+    #: Seconds from one request to the next.
+    refresh_interval: float
+    login: Login | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """From where targets are discovered, and how their lists are read."""
+
+    lists: Lists = field(repr=False, compare=False)
+    files: tuple[FileSource, ...] = ()
+    urls: tuple[HttpSource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +119,9 @@ class Settings:
     reverse_dns: bool = False
     #: The table of autonomous systems; None: none.
     as_table: Path | None = None
+    #: From where targets are discovered; None: from nowhere.
+    sources: Sources | None = None
+    #: Which part of the targets this instance traces; None: all of them.
+    share: Share | None = None
     #: One printable line for each thing that was left out without stopping anything.
     warnings: tuple[str, ...] = field(default=(), compare=False)

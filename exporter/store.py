@@ -7,8 +7,9 @@ configuration.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TypeVar
 
 from exporter.history import History
@@ -16,13 +17,16 @@ from exporter.model import (
     BLOCKED_STATES,
     MAX_ADDRESSES,
     REACHED_STATES,
+    Confidence,
     EngineStatus,
     FailureReason,
     Family,
     Known,
     Observation,
     ReloadStatus,
+    Share,
     Source,
+    SourceStatus,
     State,
     Target,
     Trace,
@@ -33,6 +37,8 @@ from exporter.paths import Moved, Path, PathChange
 MAX_KNOWN = 2 * MAX_ADDRESSES
 
 Value = TypeVar("Value")
+
+_VERSIONS = count(1)
 
 
 @dataclass(slots=True)
@@ -61,6 +67,13 @@ class Record:
     known: dict[str, Known] = field(default_factory=dict)
     #: The host, or each address with `all_addresses` -> the path there.
     known_paths: dict[str, Path] = field(default_factory=dict)
+    #: Another number after each change, and in each record: what was made of one is good as long
+    #: as its version.
+    version: int = field(default_factory=lambda: next(_VERSIONS), compare=False)
+
+    def changed(self) -> None:
+        """Give the record another version; for whoever has changed it."""
+        self.version = next(_VERSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +103,16 @@ class Store:
     ) -> None:
         self.engine = engine
         self.source = source
+        #: Which part of the `configured` targets this instance traces, None: all of them.
+        self.share: Share | None = None
+        self.configured = 0
         self.reload = reload
+        #: How each source of discovered targets fares.
+        self.sources: tuple[SourceStatus, ...] = ()
         #: ICMP errors that the kernel has kept from the engine since the start.
         self.unseen_errors = 0
+        #: How many seconds late traces begin.
+        self.scheduler_lag: Callable[[], float] = float
         #: Whether the last writing of the state file succeeded, None when none was tried.
         self.state_file_written: bool | None = None
         self.started_at = started_at
@@ -105,6 +125,7 @@ class Store:
             old = self._records.get(target.name)
             if old and (old.target.host, old.target.port) == (target.host, target.port):
                 old.target = target
+                old.changed()
                 records[target.name] = old
             else:
                 records[target.name] = Record(target)
@@ -124,6 +145,7 @@ class Store:
         """Count a tick that found the target's last trace still running."""
         if record := self._records.get(name):
             record.skipped_ticks += 1
+            record.changed()
 
     def add(self, observation: Observation) -> Change:
         """Take in an observation; one for a target that was removed meanwhile is dropped."""
@@ -144,7 +166,8 @@ class Store:
             _count(record, observation.trace)
             self._learn_source(observation.trace.flow.source)
         _remember(record, observation)
-        _remember_addresses(record, observation)
+        _remember_addresses(record, observation, before, moved=bool(moved))
+        record.changed()
         return Change(
             first=before is None,
             state=before is not None and _conclusion(before) != _conclusion(observation),
@@ -157,6 +180,8 @@ class Store:
     def _learn_source(self, address: str) -> None:
         """Take over where probes came from; the two families of a host do not take turns."""
         known = self.source.address
+        if address == known:
+            return
         if not known or Family.of(address) in {Family.IPV4, Family.of(known)}:
             self.source = replace(self.source, address=address)
 
@@ -171,21 +196,49 @@ def _conclusion(observation: Observation) -> tuple[State, int, str | None, froze
 def _remember(record: Record, observation: Observation) -> None:
     state = observation.verdict.state
     if state in REACHED_STATES:
-        record.last_good = observation
+        record.last_good = _own(observation)
         record.first_bad = None
     elif state in BLOCKED_STATES or state is State.INTERCEPTED:
-        record.first_bad = record.first_bad or observation
+        record.first_bad = record.first_bad or _own(observation)
     # An unknown state neither ends a block nor begins one.
 
 
-def _remember_addresses(record: Record, observation: Observation) -> None:
+def _own(observation: Observation) -> Observation:
+    """The observation without other targets' traces: they would stay as long as it is kept."""
+    controlled = observation.controlled
+    if not (controlled.elsewhere or observation.each):
+        return observation
+    return replace(
+        observation,
+        controlled=replace(controlled, elsewhere=()),
+        each=tuple(map(_own, observation.each)),
+    )
+
+
+def _remember_addresses(
+    record: Record, observation: Observation, last: Observation | None, *, moved: bool
+) -> None:
+    states = {one.address: one.verdict.state for one in last.by_address} if last else {}
     for one in observation.by_address:
         if one.address is None:
             continue
         before = record.known.get(one.address, Known())
         source_port = one.trace.flow.source_port if one.trace else before.source_port
         good = one.trace if one.verdict.state in REACHED_STATES else before.last_good
-        _put_last(record.known, one.address, Known(source_port, good))
+        same_state = states.get(one.address) is one.verdict.state
+        alike = same_state and not moved and _is_well_and_as_far(one, before.last_good)
+        steady = before.steady + 1 if alike else 0
+        _put_last(record.known, one.address, Known(source_port, good, steady))
+
+
+def _is_well_and_as_far(observation: Observation, last_good: Trace | None) -> bool:
+    """Whether it has reached its address, without any doubt, and from as far away as before."""
+    trace, verdict, handshake = observation.trace, observation.verdict, observation.handshake
+    if not (trace and last_good and verdict.state in REACHED_STATES):
+        return False
+    if verdict.state is State.OPEN and handshake and not handshake.success:
+        return False
+    return verdict.confidence is not Confidence.LOW and trace.distance == last_good.distance
 
 
 def _put_last(memory: dict[str, Value], key: str, value: Value) -> None:

@@ -6,8 +6,8 @@ Pure memory over the traces of all targets; time is an argument. IPv4 and IPv6 a
    It is believed for MEMORY seconds, and outweighs everything below.
 2. A destination that is reached although no router says time-exceeded is remembered. One alone
    proves nothing: it may be another address of the gateway, or stand behind a transparent proxy
-   or a router that is silent. WITNESSES of them, at different addresses, and tracing is not
-   possible here.
+   or a router that is silent; and none does whose trace has spared a hop. WITNESSES of them, at
+   different addresses, and tracing is not possible here.
 3. If so many of them answered at TTL 1 already, although a gateway leads to them, hop numbers mean
    nothing: user-mode networks (slirp, passt) end a connection and begin another one. A proxy that
    answers for every destination looks the same. Else time-exceeded is not delivered, as in gVisor.
@@ -77,9 +77,10 @@ class _Network:
     def surroundings(self, now: float) -> Surroundings:
         """What is known."""
         recent = (who for who, at in self._rejecting.items() if now - at <= PURSE_MEMORY)
-        return replace(self._traceable(now), rejecting=frozenset(recent))
+        return replace(self.traceable(now), rejecting=frozenset(recent))
 
-    def _traceable(self, now: float) -> Surroundings:
+    def traceable(self, now: float) -> Surroundings:
+        """The same, without who is rejecting."""
         if self._expired_at is not None and now - self._expired_at <= MEMORY:
             return Surroundings(routers_answer=True)
         witnesses = [one for one in self._witnesses.values() if now - one.seen_at <= MEMORY]
@@ -104,7 +105,7 @@ class Memory:
 
     def untraceable(self, now: float) -> str:
         """Why tracing is not possible, by family; "" where it is, or where that is not known."""
-        found = {family: one.surroundings(now) for family, one in self._networks.items()}
+        found = {family: one.traceable(now) for family, one in self._networks.items()}
         return "; ".join(
             f"over {FAMILY_NAMES[family]}, {known.untraceable}"
             for family, known in found.items()
@@ -124,6 +125,8 @@ def _reached_past_routers(trace: Trace, handshake: Handshake | None) -> bool:
     """Whether the destination was reached, and routers stand before it."""
     distance = trace.distance
     if distance is None and not (handshake and handshake.success):
+        return False
+    if any(hop.shared or not hop.sent for hop in trace.hops):
         return False
     # Where the routing table is not told, a higher TTL than 1 tells of a router, too.
     return bool(trace.gateway) or (trace.gateway is None and distance != 1)

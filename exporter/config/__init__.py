@@ -27,7 +27,10 @@ of which imports those before it alone:
     service    the one of them that carries this configuration
     addresses  host and port in URIs that may hold secrets
     discovery  targets from the credentials of the others
+    lists      what a discovered list of targets means
+    sources    where such lists come from
     runtime    where this process runs, and which proxies are named
+    shares     which part of the targets this process traces
 """
 
 from __future__ import annotations
@@ -52,6 +55,8 @@ from exporter.config.schema import (
     checked,
 )
 from exporter.config.service import document_of, own_binding
+from exporter.config.shares import share
+from exporter.config.sources import all_sources
 from exporter.config.targets import all_targets
 from exporter.config.words import Place, Where, one_line
 from exporter.config.zones import all_zones
@@ -110,6 +115,8 @@ def load(environ: Mapping[str, str]) -> Settings:
     given = _globals(environment, documents, problems)
     targets = all_targets(environment, documents, given, problems)
     zones = all_zones(environment, documents, given.platform_networks, problems)
+    own_share = share(environ, given, problems)
+    sources = all_sources(environment, documents, given, problems)
     if problems:
         raise ConfigurationError(map(one_line, problems))
     password = given.basic_auth_password
@@ -133,6 +140,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         zones=zones,
         reverse_dns=given.reverse_dns,
         as_table=Path(given.as_table) if given.as_table else None,
+        sources=sources,
+        share=own_share,
         warnings=tuple(map(one_line, warnings[:MAX_WARNINGS])),
     )
 

@@ -21,9 +21,10 @@ from exporter.config.addresses import host_ports
 from exporter.config.bindings import Binding
 from exporter.config.schema import Globals
 from exporter.config.service import NAME
-from exporter.config.targets import MAX_TARGETS, Written, target_of
+from exporter.config.targets import Written, target_of
 from exporter.config.words import Where, shown
 from exporter.model import Target, joined
+from exporter.settings import MAX_TARGETS
 
 #: Keys in lower case, without dashes and underscores.
 HOST_KEYS = frozenset(

@@ -43,6 +43,8 @@ _PLAN = Plan()
 _CONTROLS = Controls()
 #: More branches than a load balancer has in practice; each takes probes in every cycle.
 MAX_FLOWS = 16
+#: Instances that share the targets out; beyond it each would have a handful.
+MAX_INSTANCES = 100
 
 
 class Tracing(BaseModel):
@@ -124,6 +126,9 @@ class Globals(BaseSettings, Tracing):
     state_file: FileName = None
     reverse_dns: Switch = False
     as_table: FileName = None
+    split_targets: Switch = False
+    instance_index: Annotated[int | None, between(0, MAX_INSTANCES - 1)] = None
+    instance_count: Annotated[int | None, between(1, MAX_INSTANCES)] = None
 
     @classmethod
     def settings_customise_sources(
@@ -139,28 +144,44 @@ class Globals(BaseSettings, Tracing):
 
 
 #: Never shown and never stripped; user:password in the user name is an easy mistake.
-SECRETS = frozenset({"basic_auth_username", "basic_auth_password"})
+SECRETS = frozenset(
+    {
+        *("basic_auth_username", "basic_auth_password"),
+        *("username", "password", "credentials", "url", "http_sd_url", "http_sd_bearer_token"),
+    }
+)
 ENDPOINT_KEYS = ("endpoint", "endpoint_tcp_port", "endpoints")
+SOURCE_VARIABLES = ("file_sd", "http_sd_url", "http_sd_bearer_token")
 TRACING_KEYS = tuple(Tracing.model_fields)
-GLOBAL_KEYS = tuple(key for key in Globals.model_fields if key not in TRACING_KEYS)
+#: Never in a file or a service, which all instances have in common.
+OWN_KEYS = ("instance_index",)
+GLOBAL_KEYS = tuple(key for key in Globals.model_fields if key not in (*TRACING_KEYS, *OWN_KEYS))
 ZONE_KEYS = tuple(ZoneEntry.model_fields)
-TOP_KEYS = ("targets", "defaults", *GLOBAL_KEYS, "zones")
+SOURCE_KEYS = ("file_sd_configs", "http_sd_configs")
+TOP_KEYS = ("targets", "defaults", *GLOBAL_KEYS, "zones", *SOURCE_KEYS)
 #: Of a bound service, which may have texts alone.
 SERVICE_KEYS = ("endpoints", *TOP_KEYS)
 TARGET_KEYS = ("name", "host", "port", *TRACING_KEYS)
 VARIABLES = (
     *(key for key in Globals.model_fields if key != "labels"),
     *ENDPOINT_KEYS,
+    *SOURCE_VARIABLES,
     "config_file",
     "zones",
 )
 
 #: Known keys at a level where they mean nothing, and what to do instead.
 _ELSEWHERE = {
-    **dict.fromkeys((*GLOBAL_KEYS, "zones"), "belongs to the top level of the file"),
+    **dict.fromkeys((*GLOBAL_KEYS, "zones", *SOURCE_KEYS), "belongs to the top level of the file"),
     **dict.fromkeys(TRACING_KEYS, "belongs under defaults: or in a target"),
     **dict.fromkeys(("name", "host", "port"), "belongs in each target"),
     **dict.fromkeys(ENDPOINT_KEYS, "is a variable only; a file lists its targets under targets:"),
+    **dict.fromkeys(OWN_KEYS, "is a variable only, for instances have the file in common"),
+    "file_sd": "is a variable only; a file names its lists under file_sd_configs:",
+    **dict.fromkeys(
+        ("http_sd_url", "http_sd_bearer_token"),
+        "is a variable only; a file names its addresses under http_sd_configs:",
+    ),
     "config_file": "is a variable only",
 }
 

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 
 from exporter.config.bindings import Binding
 from exporter.config.document import Document, yaml_in
+from exporter.config.schema import SOURCE_KEYS
 
 NAME = "egress-exporter"
 
 #: Keys whose text stands for more than a text -> how it begins then.
 STRUCTURED = {
-    **dict.fromkeys(("targets", "defaults"), ""),
+    **dict.fromkeys(("targets", "defaults", *SOURCE_KEYS), ""),
     **dict.fromkeys(("platform_networks", "zones", "discover_services"), "["),
 }
 

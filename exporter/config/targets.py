@@ -12,8 +12,7 @@ from exporter.config.hosts import parts_of_url
 from exporter.config.schema import TARGET_KEYS, TRACING_KEYS, Entry, Globals, checked
 from exporter.config.words import Place, Where, shown
 from exporter.model import Controls, Plan, Target, joined
-
-MAX_TARGETS = 2_000
+from exporter.settings import MAX_TARGETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def _of_endpoints(endpoints: object, source: str, problems: list[str]) -> Iterat
     for number, word in enumerate(re.findall(r"[^\s,]+", endpoints), 1):
         place = _numbered(f"{source} entry {number}")
         try:
-            yield Written(_endpoint(word), place)
+            yield Written(endpoint(word), place)
         except ValueError as error:
             problems.append(f"{place(())}: {shown(word)} {error}")
 
@@ -70,7 +69,7 @@ def _numbered(entry: str) -> Place:
     return lambda where: ", ".join((entry, *map(str, where)))
 
 
-def _endpoint(word: str) -> dict[str, str]:
+def endpoint(word: str) -> dict[str, str]:
     """name, host and port of one word of ENDPOINTS; raises ValueError with a predicate."""
     name, equals, rest = word.partition("=")
     if not equals or "://" in name:

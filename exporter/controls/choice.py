@@ -96,6 +96,14 @@ class Choice:
             there = Sounding(first=distance, last=distance, attempts=1)
             yield self._sounding("port", controls.flows, others[0], opening=there)
 
+    def of_closed_as_ever(self) -> Iterator[Control]:
+        """Whether an echo comes from where the RSTs come from: the hop before, and that."""
+        yield from self.of_every_cycle()
+        distance = self.trace.distance
+        if distance and self.echo:
+            there = Sounding(first=max(1, distance - 1), last=distance, attempts=1)
+            yield self._echo(self.echo, opening=there)
+
     def of_failure(self) -> Iterator[Control]:
         """All that may tell why something fails."""
         controls, common = self.target.controls, _in_common(self.trace)
@@ -113,8 +121,12 @@ class Choice:
             control = self._sounding("port", number, port)
             yield replace(control, beyond=Reach.NOWHERE, first=common, longest=longest)
         if self.echo and controls.echo:
-            ask = partial(_echo, self.echo, self.trace.flow.destination)
-            yield Control("echo", ask, 0, beyond=Reach.NOWHERE, first=common, longest=longest)
+            control = self._echo(self.echo)
+            yield replace(control, beyond=Reach.NOWHERE, first=common, longest=longest)
+
+    def _echo(self, echo: Echo, opening: Sounding = AT_FULL_TTL) -> Control:
+        ask = partial(_echo, echo, self.trace.flow.destination)
+        return Control("echo", ask, 0, opening=opening)
 
     def _other_ports(self) -> list[int]:
         return [port for port in self.target.controls.ports if port != self.target.port]

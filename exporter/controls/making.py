@@ -4,7 +4,8 @@
    other ports of the destination, an ICMP echo.
 2. All of that is over after TIME. What fails, or is not ready by then, is left out, and so is a
    silent one that was not asked often enough.
-3. Controls add at most half as many probes as the trace has sent. What early answers save goes to
+3. Controls add at most half as many probes as the trace has sent, or would have if no hop were
+   spared any. What early answers save goes to
    the sweeps, first come, first served; so each waits a moment until it is known what the others
    need. Only the first one gets the shortest sweep of use in any case. What comes on top: silent
    hops are asked twice, and a trace that a near device ends at once has sent very few. A sweep
@@ -68,6 +69,7 @@ async def controlled(
     controls = {
         Need.NOTHING: choice.of_every_cycle,
         Need.DISTANCE: choice.of_first_sight,
+        Need.ECHO: choice.of_closed_as_ever,
         Need.EVERYTHING: choice.of_failure,
     }[need]()
     making = _Making(trace, target, tuple(controls), measure)
@@ -97,7 +99,7 @@ class _Making:
         self._measure = measure
         self._found: dict[Control, Trace] = {}
         #: Probes that may yet be sent, less than 0 where the trace has sent few.
-        self._left = _sent(trace) // 2 - sum(one.opening.attempts for one in controls)
+        self._left = _sent_alone(trace, target) // 2 - sum(one.opening.attempts for one in controls)
         if measure:
             self._left -= 2 * MEASUREMENT
         self._ends_at = asyncio.get_running_loop().time() + TIME
@@ -214,6 +216,13 @@ async def _worst_first(
 def _sent(trace: Trace) -> int:
     confirmed = trace.confirmation.sent if trace.confirmation else 0
     return confirmed + sum(hop.sent for hop in trace.hops)
+
+
+def _sent_alone(trace: Trace, target: Target) -> int:
+    """How many probes the trace takes where no hop is spared any."""
+    confirmed = trace.confirmation.sent if trace.confirmation else 0
+    most = {True: target.plan.attempts, False: 0}
+    return confirmed + sum(max(hop.sent, most[bool(hop.known)]) for hop in trace.hops)
 
 
 def _is_complete(found: Trace, sounding: Sounding) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from exporter.diagnosis.case import Case
 from exporter.diagnosis.icmp import meaning_of
+from exporter.diagnosis.placing import is_spared
 from exporter.diagnosis.witnesses import (
     Beyond,
     Witness,
@@ -112,7 +113,7 @@ def _elsewhere(case: Case) -> Iterator[str]:
     if behind:
         named = listed(list(dict.fromkeys(behind))[:MOST_NAMED])
         yield f"hop {last} forwards the traffic of other targets: {named}"
-    else:
+    elif not any(is_spared(hop) for other in elsewhere for hop in other.hops[last - 1 : last]):
         yield f"no other target that was open when last seen is reached through hop {last}"
 
 

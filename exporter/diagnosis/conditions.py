@@ -12,15 +12,18 @@ neither by themselves, so:
 4. Otherwise a hop that has answered at all `answers`: one missing answer says nothing. In a loop
    many do not either, for each of its routers is asked in every round and limits its messages.
 5. `silent` takes ATTEMPTS, of which plain loss would not have taken all.
+6. A hop that has answered others alone is `shared`, however often it was asked itself. What was not
+   asked, and not answered to others either, has no condition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import comb
 from typing import NamedTuple
 
 from exporter.diagnosis.loops import loop_of
+from exporter.diagnosis.once import once
 from exporter.diagnosis.placing import PLAUSIBLE, loss_of
 from exporter.model import Condition, Hop, Trace
 
@@ -50,10 +53,12 @@ class _Count(NamedTuple):
         return self.share, -self.sent
 
 
-def conditions_of(trace: Trace) -> dict[int, Condition]:
-    """TTL -> how the device there answers, for each hop that was probed."""
+@once
+def conditions_of(trace: Trace) -> Mapping[int, Condition]:
+    """TTL -> how the device there answers, for each hop that was probed or has answered others."""
     loss, loop = loss_of(trace.hops), loop_of(trace)
-    found = {hop.ttl: _condition(trace, hop, loss) for hop in trace.hops if hop.sent}
+    told = (hop for hop in trace.hops if hop.sent or hop.shared)
+    found = {hop.ttl: _condition(trace, hop, loss) for hop in told}
     for ttl, condition in found.items():
         if loop and ttl >= loop.first and condition is Condition.LOSSY:
             found[ttl] = Condition.ANSWERS
@@ -62,11 +67,15 @@ def conditions_of(trace: Trace) -> dict[int, Condition]:
 
 def _condition(trace: Trace, hop: Hop, loss: float) -> Condition:
     if not hop.answers:
+        if hop.shared:
+            return Condition.SHARED
         enough = hop.sent >= ATTEMPTS and loss**hop.sent <= PLAUSIBLE
         return Condition.SILENT if enough else Condition.UNANSWERED
     own = _Count(hop.sent, hop.sent - hop.received)
+    if not own.lost:
+        return Condition.ANSWERS
     behind = min(_behind(trace, hop.ttl), key=_Count.loses_least, default=None)
-    if not own.lost or behind is None:
+    if behind is None:
         return Condition.ANSWERS
     if _by_chance(own, behind) <= CHANCE:
         return Condition.RATE_LIMITED

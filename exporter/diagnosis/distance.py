@@ -11,6 +11,7 @@
 4. Paths that show other routers at the same hop are compared by both together or not at all. And
    where a router speaks in the destination's own name, addresses are translated: several hosts
    stand behind one address, and which of them is the destination cannot be said.
+   What spared hops have answered others counts for these doubts alone.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from exporter.diagnosis.case import Case
+from exporter.diagnosis.once import once
 from exporter.diagnosis.placing import (
     TOLERATED_LOSS,
     Device,
+    as_told,
     expired_at,
     is_repeated,
+    is_spared,
     loss_of,
     reply_distance,
 )
@@ -35,7 +40,7 @@ from exporter.model import END_KINDS, FULL_TTL, Answer, Hop, Reply, ReplyKind, T
 Routers = Mapping[int, Mapping[str, frozenset[int]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for what is found out once
 class Sender:
     """Who gave these answers to a trace, all in the destination's name and of one meaning."""
 
@@ -47,18 +52,24 @@ class Sender:
         """Whether it is there for a connection, or for an echo; else it resets."""
         return self.answers[0].reply.kind is not ReplyKind.RST
 
-    @property
+    @cached_property
     def first(self) -> Answer:
         """The answer to the lowest TTL."""
         return min(self.answers, key=lambda answer: answer.probe.ttl)
 
-    @property
+    @cached_property
     def ttl(self) -> int | None:
         """The lowest TTL that it answered, None when only SYNs meant to arrive were."""
         ttl = self.first.probe.ttl
         return ttl if ttl <= len(self.trace.hops) else None
 
     @property
+    def is_bracketed(self) -> bool:
+        """Whether the hop before `ttl` was asked, too, and not answered in that name."""
+        before = (self.ttl or 1) - 1
+        return all(hop.sent for hop in self.trace.hops[max(before - 1, 0) : before])
+
+    @cached_property
     def backs(self) -> frozenset[int]:
         """How many hops its answers came back, by their own TTLs; none where they are not seen."""
         return _backs(answer.reply for answer in self.answers)
@@ -107,6 +118,7 @@ class Spot:
 # -- who answers -----------------------------------------------------------------------
 
 
+@once
 def senders_of(trace: Trace) -> tuple[Sender, ...]:
     """Who accepts and who resets, those of the two that there are."""
     ours = [answer for answer in trace.answers if answer.reply.kind in END_KINDS]
@@ -202,23 +214,34 @@ def surely_nearer(one: Sender, other: Sender) -> bool:
 
 
 def diverge(one: Trace, other: Trace) -> bool:
-    """Whether two traces show nobody in common at some hop that both know."""
-    theirs = routers_of(other)
+    """Whether two traces show nobody in common at some hop that both know, if only by others."""
+    theirs = routers_of(as_told(other))
     return any(
         ttl in theirs and not found.keys() & theirs[ttl].keys()
-        for ttl, found in routers_of(one).items()
+        for ttl, found in routers_of(as_told(one)).items()
     )
 
 
 def routers_of(*traces: Trace) -> Routers:
     """Who said time-exceeded in these traces, without those that may stand one hop farther."""
+    if len(traces) == 1:
+        return _routers(traces[0])
     heard: dict[int, dict[str, frozenset[int]]] = {}
     for trace in traces:
-        for hop in trace.hops:
-            for who, said in expired_at(hop).items():
-                if not is_repeated(trace, said):
-                    known = heard.setdefault(hop.ttl, {})
-                    known[who] = known.get(who, frozenset()) | _backs_from(hop, who)
+        for ttl, routers in _routers(trace).items():
+            known = heard.setdefault(ttl, {})
+            for who, backs in routers.items():
+                known[who] = known.get(who, frozenset()) | backs
+    return heard
+
+
+@once
+def _routers(trace: Trace) -> Routers:
+    heard: dict[int, dict[str, frozenset[int]]] = {}
+    for hop in trace.hops:
+        for who, said in expired_at(hop).items():
+            if not is_repeated(trace, said):
+                heard.setdefault(hop.ttl, {})[who] = _backs_from(hop, who)
     return heard
 
 
@@ -273,7 +296,7 @@ def _may_be_nearer(one: Sender, other: Sender) -> bool:
 
 def _translated(trace: Trace) -> bool:
     destination = trace.flow.destination
-    return any(destination in found for found in routers_of(trace).values())
+    return any(destination in found for found in routers_of(as_told(trace)).values())
 
 
 def _backs(replies: Iterable[Reply]) -> frozenset[int]:
@@ -298,7 +321,8 @@ def spot(sender: Sender, others: Collection[Sender] = ()) -> Spot:
     last = max(min([first, *(other.ttl - 1 for other in others if other.ttl)]), 1)
     # What he answered to lower TTLs may have been lost.
     too_near = max(sender.backs, default=first) < first - 1
-    lossy = too_near or loss_of(trace.hops[:first]) > TOLERATED_LOSS
+    spared = any(map(is_spared, trace.hops[near : first - 1]))
+    lossy = too_near or spared or loss_of(trace.hops[:first]) > TOLERATED_LOSS
     nearest = min(max(near if lossy else first - 1, 1), last)
     heard = routers_of(*traces)
     found = {
@@ -309,7 +333,9 @@ def spot(sender: Sender, others: Collection[Sender] = ()) -> Spot:
     }
     hops = {hop for hop, _ in found}
     # Routers show whether ways back are as long as ways there, or who stands behind them does.
-    straight = _is_symmetric(heard) if heard else any(o.ttl in o.backs for o in others)
+    straight = any(o.ttl in o.backs for o in others)
+    if heard:
+        straight = _is_symmetric(routers_of(*map(as_told, traces)))
     as_seen = straight and min(hops, default=0) >= first - 1
     if len(hops) == 1 and (as_seen or all(hop in heard for hop in range(nearest, last + 1))):
         hop, address = min(found)
@@ -342,7 +368,7 @@ def is_right_before(sender: Sender) -> bool:
     routers = routers_of(sender.trace)
     before = routers.get((sender.ttl or 0) - 1, {})
     same = any(backs & sender.backs for backs in before.values())
-    return same and _is_symmetric(routers)
+    return same and _is_symmetric(routers_of(as_told(sender.trace)))
 
 
 def _is_symmetric(heard: Routers) -> bool:

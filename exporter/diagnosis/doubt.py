@@ -25,7 +25,7 @@ from dataclasses import replace
 
 from exporter.diagnosis.case import Case
 from exporter.diagnosis.icmp import meaning_of
-from exporter.diagnosis.placing import reply_distance
+from exporter.diagnosis.placing import is_spared, reply_distance
 from exporter.diagnosis.words import application_text, destination_of, was_refused
 from exporter.model import (
     BLOCKED_STATES,
@@ -128,7 +128,8 @@ def _refused(
     first = min(_errors(trace), key=lambda answer: answer.probe.ttl)
     if first.reply.address == trace.flow.source or (handshake and handshake.success):
         return verdict  # this host's own word; or contradicted, which `verdict` says
-    claims_first_hop = verdict.blocked_at_hop == 1 or first.probe.ttl == 1
+    first_spared = any(is_spared(hop) for hop in trace.hops[:1])
+    claims_first_hop = verdict.blocked_at_hop == 1 or first.probe.ttl == 1 or first_spared
     if not (claims_first_hop or surroundings.ignores_ttls):
         return verdict  # it left TTL 1 alone, so it counts
     _, icmp = meaning_of(first.reply)

@@ -17,7 +17,7 @@ from exporter.diagnosis.distance import (
     spot,
     stands_behind,
 )
-from exporter.diagnosis.placing import reply_distance
+from exporter.diagnosis.placing import is_spared, reply_distance
 from exporter.diagnosis.words import WHERE, answer_text, destination_of, range_text
 from exporter.model import Answer, Confidence, Location, State, Verdict, Zone
 
@@ -96,10 +96,14 @@ def _who(place: Spot) -> str:
 def _location(case: Case, place: Spot, heard: Routers, forgery: Forgery) -> Location:
     """The side of the edge on which the suspects stand.
 
-    Of a hop that is not heard the nearest before or behind it tells.
+    Of a hop that is not heard the nearest before or behind it tells, unless some between were
+    spared.
     """
     first, last = place.device.suspects
-    near = _sides(case, heard, max((hop for hop in heard if hop <= first), default=0))
+    before = max((hop for hop in heard if hop <= first), default=0)
+    if any(is_spared(hop) for hop in case.trace.hops[before:first]):
+        return Location.UNKNOWN
+    near = _sides(case, heard, before)
     far = _sides(case, heard, min((hop for hop in heard if hop >= last), default=0))
     traces = [case.trace, *(voice.sender.trace for voice in forgery.others)]
     inside_until = max(case.zones.last_platform_hop(trace) for trace in traces)

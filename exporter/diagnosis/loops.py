@@ -3,7 +3,8 @@
 1. The same routers say time-exceeded again and again, p hops apart, with others in between: p is 2
    or more. One address at two hops in a row is a forwarder that lets a TTL of 0 pass, or a NAT.
 2. Nothing else is heard behind the first of them: whoever answers there belongs to the circle. Gaps
-   are ordinary, for each of its routers limits its ICMP errors.
+   are ordinary, for each of its routers limits its ICMP errors; but where a hop was spared behind
+   the last router before it, neither its beginning nor its members are known.
 3. It has no end: a SYN with the TTL of an ordinary packet expires in it, or two hops or more repeat
    it up to the last one, or one router is heard in three rounds.
 """
@@ -12,8 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from exporter.diagnosis.case import Case
+from exporter.diagnosis.once import once
+from exporter.diagnosis.placing import is_spared
 from exporter.diagnosis.words import WHERE, destination_of, listed, numbers_of
 from exporter.model import (
     Confidence,
@@ -59,14 +63,21 @@ class Loop:
 Seen = Mapping[int, tuple[str, ...]]
 
 
+@once
 def loop_of(trace: Trace) -> Loop | None:
     """The circle that a trace went in; None where there is none, or it may have an end."""
     seen = {hop.ttl: routers for hop in trace.hops if (routers := _expired(hop))}
+    every = list(chain.from_iterable(seen.values()))
+    if len(set(every)) == len(every):
+        return None  # nobody is met again: no need to try each circle
+    spared = max((hop.ttl for hop in trace.hops if is_spared(hop)), default=0)
+    before = 0
     for first in seen:
         circle = {ttl: routers for ttl, routers in seen.items() if ttl >= first}
         for length in range(2, len(trace.hops) // 2 + 1):
             if _goes_round(circle, length):
-                return _endless(trace, circle, length)
+                return _endless(trace, circle, length) if spared <= before else None
+        before = first
     return None
 
 

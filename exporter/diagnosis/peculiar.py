@@ -111,9 +111,9 @@ _SAID = {
 
 
 def _conditions(trace: Trace) -> Iterator[str]:
-    found = conditions_of(trace)
+    found, path = conditions_of(trace), trace.path
     for condition, said in _SAID.items():
-        hops = [hop for hop in trace.path if found.get(hop.ttl) is condition]
+        hops = [hop for hop in path if found.get(hop.ttl) is condition]
         if hops:
             counts = [f"{hop.received} of {hop.sent} at hop {hop.ttl}" for hop in hops]
             yield f"{condition}, {listed(counts[:MOST_NAMED])} answered: {said}"

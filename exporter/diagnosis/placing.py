@@ -5,13 +5,19 @@ passes on what should have run out at it, and the next router answers in its pla
 0, and for its own hop once more (Augustin et al., "Avoiding traceroute anomalies with Paris
 traceroute", 2006, section 4.2.2). So who quotes 0 stands one hop farther, unless he counts down
 before he quotes; which of the two it is, the next TTL's answer tells.
+
+Hops that were spared (model: `Hop.shared`) place nobody by themselves. What they have answered
+others may raise a doubt: that two traces went the same way, that a device has one hop alone. And it
+may agree with where a reply's own TTL places its sender.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from exporter.diagnosis.once import once
 from exporter.model import Answer, Hop, ReplyKind, Trace
 
 _INITIAL_TTLS = (64, 128, 255)
@@ -32,6 +38,20 @@ class Device:
     suspects: tuple[int, int]
     first_seen: int
     inferred: bool = False
+
+
+def is_spared(hop: Hop) -> bool:
+    """Whether a hop's silence says nothing: it was not asked, or is known to answer others."""
+    return not hop.answers and (not hop.sent or bool(hop.shared))
+
+
+@once
+def as_told(trace: Trace) -> Trace:
+    """The trace as if what its spared hops have answered others were for itself: for doubts."""
+    if not any(hop.shared for hop in trace.hops):
+        return trace
+    hops = tuple(replace(hop, answers=hop.known, shared=()) for hop in trace.hops)
+    return replace(trace, hops=hops)
 
 
 def hops_of(trace: Trace, answer: Answer) -> tuple[int, int]:
@@ -81,11 +101,13 @@ def locate(trace: Trace, answer: Answer, others: Iterable[Trace] = ()) -> Device
     for hop in _met_at(others, reply.address, suspects, trace):
         return Device(hop, (hop, hop), first)
     nearest = _last_answering_before(trace, first)
+    spared = any(map(is_spared, trace.hops[nearest - 1 : first - 1]))
     if (
         sender_at is not None
+        and not (spared and _told_at(trace, reply.address) != {sender_at})
         and (reply.quoted_ttl is not None or sender_at <= first or not in_sweep)
         and nearest <= sender_at <= suspects[1]
-        and _comes_back_alike(trace, nearest)
+        and _comes_back_alike(as_told(trace), nearest)
     ):
         return Device(sender_at, (sender_at, sender_at), first, inferred=nearest < suspects[1])
     return Device(None, suspects, first)
@@ -94,17 +116,26 @@ def locate(trace: Trace, answer: Answer, others: Iterable[Trace] = ()) -> Device
 def _by_its_own_hop(trace: Trace, answer: Answer, first: int) -> Device | None:
     """Where somebody stands who has answered for his own hop before."""
     address, seen = answer.reply.address, answer.probe.ttl
-    expired = [
-        found for hop in trace.hops for who, found in expired_at(hop).items() if who == address
-    ]
+    expired = _expired_by(trace, address)
     if not expired:
         return None
-    hop = expired[-1].probe.ttl
-    if any(hops_of(trace, one)[0] != hop for one in expired[:-1]):
+    hop, told = expired[-1].probe.ttl, as_told(trace)
+    also = (one for one in _expired_by(told, address) if one.probe.ttl != hop)
+    if any(hops_of(told, one)[0] != hop for one in also):
         # One address at several hops, which a NAT has that speaks for those behind it.
         return Device(hop, (hop, max(hop, first)), seen)
     suspects = hops_of(trace, expired[-1])
     return Device(hop if suspects == (hop, hop) else None, suspects, seen)
+
+
+def _expired_by(trace: Trace, address: str) -> list[Answer]:
+    """The first time-exceeded of an address at each of its hops."""
+    return [found for hop in trace.hops if (found := expired_at(hop).get(address))]
+
+
+def _told_at(trace: Trace, address: str) -> set[int]:
+    """The hops at which others have met an address that this trace has not met."""
+    return {answer.probe.ttl for answer in _expired_by(as_told(trace), address)}
 
 
 def _last_answering_before(trace: Trace, first: int) -> int:
@@ -126,7 +157,8 @@ def _suspects(trace: Trace, answer: Answer, first: int, *, in_sweep: bool) -> tu
     sender_at = reply_distance(reply.ttl)
     early = reply.quoted_ttl == 0 or (reply.quoted_ttl is None and sender_at == first + 1)
     lossy = loss_of(trace.hops[:first]) > TOLERATED_LOSS
-    return nearest if lossy else max(first - 1, 1), first + early
+    spared = any(map(is_spared, trace.hops[nearest - 1 : first - 1]))
+    return nearest if lossy or spared else max(first - 1, 1), first + early
 
 
 def _met_at(
@@ -154,11 +186,15 @@ def _comes_back_alike(trace: Trace, ttl: int) -> bool:
 
 
 def disagree(some: Iterable[Hop], others: Iterable[Hop]) -> bool:
-    """Whether two ways from TTL 1 on met other devices at a hop where both were answered."""
+    """Whether two ways from TTL 1 on met other devices at a hop where those of both are known."""
     return any(
-        here.answers and there.answers and not set(here.addresses) & set(there.addresses)
+        here.known and there.known and _known_at(here).isdisjoint(_known_at(there))
         for here, there in zip(some, others, strict=False)
     )
+
+
+def _known_at(hop: Hop) -> frozenset[str]:
+    return frozenset(answer.reply.address for answer in hop.known)
 
 
 def loss_of(hops: tuple[Hop, ...]) -> float:
@@ -179,6 +215,7 @@ def guarded_loss(hops: Iterable[Hop]) -> float:
     return max(loss_of(answering), (sent - received + 0.5) / (sent + 1))
 
 
+@lru_cache(maxsize=256)
 def reply_distance(reply_ttl: int | None) -> int | None:
     """The hop at which the sender of a reply stands, if it came the way that the probe went.
 

@@ -11,15 +11,16 @@ cycle, else the last good trace. The first row that holds decides:
     answered from the same TTL on with the same reply TTL     `inconclusive`   `inconclusive`
  4. who answers for a canary stands where he does             `intercepted`    `reset`
     and a control says that the destination does, too         `intercepted`    `inconclusive`
- 5. a control says that the destination stands where he does  `open`           `closed`
- 6. the TTL of his answers is not seen                        `open`           `inconclusive`
- 7. they arrive from as far as the messages of the router
+ 5. the hop before the first that he answers was not asked    `open`           `inconclusive`
+ 6. a control says that the destination stands where he does  `open`           `closed`
+ 7. the TTL of his answers is not seen                        `open`           `inconclusive`
+ 8. they arrive from as far as the messages of the router
     before him, and from as far as all routers stand          `open`           `reset`
- 8. they arrive from nearer than he begins to answer, and no
+ 9. they arrive from nearer than he begins to answer, and no
     control says that the destination answers from there on   `open`           `inconclusive`
- 9. nothing speaks against him                                `open`           `closed`
+10. nothing speaks against him                                `open`           `closed`
 
-Confidence is high only by rows 2 and 5, and where an open target answers as it did in the last good
+Confidence is high only by rows 2 and 6, and where an open target answers as it did in the last good
 trace, no canary is answered, and no destinations of other networks answer from the same place. A
 canary's silence alone says nothing of a proxy for one destination, nor does an RST's own TTL of a
 firewall that resets before its TTL check.
@@ -129,6 +130,8 @@ def _judge(held: _Held) -> Verdict:
         return _unclear(held, f"{opposed[0].says}, but the TTLs of the answers contradict that")
     if canary:
         return _as_for_anybody(held, canary, opposed)
+    if not held.sender.is_bracketed:
+        return _unbracketed(held)
     return _answered(held) if held.sender.accepts or held.is_confirmed else _lone_reset(held)
 
 
@@ -204,6 +207,20 @@ def _answered(held: _Held) -> Verdict:
         last_reachable_hop=sender.ttl or trace.last_answering_ttl,
         reason=f"{said}.",
         confidence=_confidence(held),
+    )
+
+
+def _unbracketed(held: _Held) -> Verdict:
+    """He may answer nearer as well, so neither his distance nor a firewall's can be told."""
+    trace, sender = held.case.trace, held.sender
+    if not sender.accepts:
+        return _unclear(held, "the hop before it was not asked")
+    return Verdict(
+        state=State.OPEN,
+        last_reachable_hop=0,
+        reason=f"{destination_of(trace)} accepts TCP connections; how far away it is cannot be "
+        f"told, for it was not asked nearer than at hop {sender.ttl}.",
+        confidence=Confidence.LOW,
     )
 
 

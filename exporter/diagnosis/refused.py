@@ -10,7 +10,7 @@ from exporter.diagnosis.case import Case
 from exporter.diagnosis.doubt import hops_count
 from exporter.diagnosis.failed import failed
 from exporter.diagnosis.icmp import meaning_of, protocol_of
-from exporter.diagnosis.placing import Device, locate
+from exporter.diagnosis.placing import Device, is_spared, locate
 from exporter.diagnosis.silk import (
     is_security_group,
     security_group_facts,
@@ -132,10 +132,13 @@ def _location_of_address(address: str, device: Device, case: Case) -> Location:
     trace, zones = case.trace, case.zones
     if address == trace.flow.destination and device.hop != device.first_seen:
         return Location.UNKNOWN  # somebody nearer may speak in the destination's name
-    zone = zones.zone(address, device.suspects[0])
-    if zone is Zone.PLATFORM:
+    first, last = device.suspects
+    # From a spared hop on it may stand at any of them; else the nearest counts (`zones`).
+    spared = any(is_spared(hop) for hop in trace.hops[first - 1 : first])
+    sides = {zones.zone(address, hop) for hop in (first, last if spared else first)}
+    if sides == {Zone.PLATFORM}:
         return Location.PLATFORM
-    if zone is Zone.EXTERNAL and zones.last_platform_hop(trace) <= device.suspects[0]:
+    if sides == {Zone.EXTERNAL} and zones.last_platform_hop(trace) <= first:
         return Location.EXTERNAL
     return Location.UNKNOWN
 

@@ -7,17 +7,18 @@ must hold, or the silence may be a block on some paths:
 1. the plain connect() of the same cycle succeeds;
 2. nothing suggests loss, and no error stayed unseen;
 3. every router before the destination answers, as far as a control or the last good trace that went
-   the same way has seen one: the silence begins where the destination stands;
+   the same way has seen one, and one of them has spared none: the silence begins where the
+   destination stands;
 4. no other flow is answered either, and some were tried or connect() has taken a repetition itself.
 """
 
 from __future__ import annotations
 
 from exporter.diagnosis.case import Case
-from exporter.diagnosis.placing import TOLERATED_LOSS, loss_of
+from exporter.diagnosis.placing import TOLERATED_LOSS, is_spared, loss_of
 from exporter.diagnosis.witnesses import nearest_beyond
 from exporter.diagnosis.words import destination_of
-from exporter.model import Confidence, State, StopReason, Verdict
+from exporter.model import Confidence, State, StopReason, Trace, Verdict
 
 #: Seconds after which Linux and most others repeat a SYN (RFC 6298 section 2).
 FIRST_REPETITION = 1.0
@@ -33,7 +34,7 @@ def open_to_connections(case: Case) -> Verdict | None:
         or trace.unseen_errors
         or loss_of(trace.hops) > TOLERATED_LOSS
         or beyond is None
-        or all(one.trace.distance != beyond.hop for one in beyond.witnesses)
+        or not any(_shows_all(one.trace, trace, beyond.hop) for one in beyond.witnesses)
         or not (flows or handshake.duration >= FIRST_REPETITION)
         or any(flow.stop_reason is not StopReason.SILENCE for flow in flows)
     ):
@@ -55,3 +56,9 @@ def open_to_connections(case: Case) -> Verdict | None:
             ),
         ),
     )
+
+
+def _shows_all(seen: Trace, trace: Trace, distance: int) -> bool:
+    """Whether a witness met the destination there, and asked all hops behind the last answer."""
+    between = seen.hops[trace.last_answering_ttl : distance - 1]
+    return seen.distance == distance and not any(map(is_spared, between))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exporter.diagnosis.beside import controls_facts, what_is_behind
 from exporter.diagnosis.case import Case
-from exporter.diagnosis.placing import PLAUSIBLE, TOLERATED_LOSS, loss_of
+from exporter.diagnosis.placing import PLAUSIBLE, TOLERATED_LOSS, guarded_loss, is_spared, loss_of
 from exporter.diagnosis.silk import is_only_cell, may_be_cell, perhaps_rejected
 from exporter.diagnosis.witnesses import Beyond, nearest_beyond, witnesses_of
 from exporter.diagnosis.words import WHERE, destination_of, listed, range_text, unread
@@ -45,6 +45,12 @@ def silent(case: Case) -> Verdict:
         evidence.append(
             "the hops that answer left many probes without an answer: loss, or rate limits"
         )
+    # A few probes show no loss; and who was not asked behind the last answer may have answered.
+    unsure = (
+        guarded_loss(trace.hops[:last]) > TOLERATED_LOSS
+        or any(map(is_spared, trace.hops[last:]))
+        or trace.unseen_errors > 0
+    )
     device = f"at {range_text(suspects)}" if beyond else f"at hop {last} or behind it"
     return Verdict(
         state=State.FILTERED,
@@ -52,7 +58,7 @@ def silent(case: Case) -> Verdict:
         reason=f"Traffic to {destination_of(trace)} is answered up to hop {last} "
         f"({trace.hops[last - 1].addresses[0]}), then by nobody{_passing(trace, beyond)}: a device "
         f"{device} drops it, {WHERE[location]}.{unread(trace)}",
-        confidence=_confidence(beyond, lossy=lossy or trace.unseen_errors > 0),
+        confidence=_confidence(beyond, unsure=unsure),
         blocked_at_hop=last + 1,
         suspect_hops=suspects,
         location=location,
@@ -78,11 +84,11 @@ def _lost(trace: Trace, loss: float) -> Verdict:
     )
 
 
-def _confidence(beyond: Beyond | None, *, lossy: bool) -> Confidence:
+def _confidence(beyond: Beyond | None, *, unsure: bool) -> Confidence:
     # Without a control over the same hops it may be the answers that are dropped.
-    if beyond and beyond.sure and not lossy and any(one.current for one in beyond.witnesses):
+    if beyond and beyond.sure and not unsure and any(one.current for one in beyond.witnesses):
         return Confidence.HIGH
-    return Confidence.MEDIUM if beyond or not lossy else Confidence.LOW
+    return Confidence.MEDIUM if beyond or not unsure else Confidence.LOW
 
 
 def _location(case: Case, beyond: Beyond | None) -> Location:

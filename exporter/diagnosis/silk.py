@@ -19,6 +19,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from exporter.diagnosis.case import Case
+from exporter.diagnosis.placing import is_spared
 from exporter.diagnosis.words import destination_of
 from exporter.model import Confidence, Reply, Source, State, Trace, Verdict
 
@@ -76,6 +77,7 @@ def is_security_group(trace: Trace, reply: Reply, source: Source) -> bool:
     return (
         reply.icmp == PORT_UNREACHABLE
         and is_only_cell(trace, source)
+        and not any(map(is_spared, trace.hops))
         and destination not in (GATEWAY, source.cell)
         and ip_address(destination) not in OVERLAY
     )

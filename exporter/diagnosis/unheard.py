@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from exporter.diagnosis.beside import controls_facts, what_is_behind
 from exporter.diagnosis.case import Case
-from exporter.diagnosis.placing import PLAUSIBLE, guarded_loss
+from exporter.diagnosis.placing import PLAUSIBLE, guarded_loss, is_spared
 from exporter.diagnosis.refused import own_neighbour
 from exporter.diagnosis.silk import may_be_cell, perhaps_rejected
 from exporter.diagnosis.witnesses import Witness, nearest_beyond, witnesses_of
@@ -23,7 +23,7 @@ from exporter.diagnosis.words import (
     range_text,
     unread,
 )
-from exporter.model import Confidence, Location, State, Verdict, Zone
+from exporter.model import Confidence, Location, State, Trace, Verdict, Zone
 
 #: So many other targets are named.
 MOST_NAMED = 4
@@ -38,6 +38,8 @@ def unheard(case: Case) -> Verdict:
         return replace(told, confidence=Confidence.LOW)
     if may_be_cell(case):
         return perhaps_rejected(trace)
+    if any(map(is_spared, trace.hops)):
+        return _not_asked(trace)
     if controls := _passing(case):
         return _dropped(case, controls)
     return Verdict(
@@ -48,6 +50,17 @@ def unheard(case: Case) -> Verdict:
         f"time-exceeded messages.{unread(trace)}",
         confidence=Confidence.LOW,
         evidence=(*_elsewhere(case), *controls_facts(case)),
+    )
+
+
+def _not_asked(trace: Trace) -> Verdict:
+    """Whoever stands at the first hops was left out, so nothing is known of them."""
+    return Verdict(
+        state=State.INCONCLUSIVE,
+        last_reachable_hop=0,
+        reason=f"{destination_of(trace)} does not answer, and how far the traffic gets is not "
+        f"known: some of the first hops were left out, to spare their ICMP errors.{unread(trace)}",
+        confidence=Confidence.LOW,
     )
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 
 from exporter.model import TCP_KINDS, Answer, Handshake, Location, ReplyKind, Trace, joined
 
@@ -45,12 +46,16 @@ def facts_of(trace: Trace) -> tuple[str, ...]:
     source = flow.source
     if trace.engine != "connect":
         source = joined(flow.source, flow.source_port)
+    asked = _ranges(hop.ttl for hop in trace.hops if hop.sent)
+    left_out = _ranges(hop.ttl for hop in trace.hops if not hop.sent)
     facts = [
         (
             f"{_count(sent, 'SYN')} from {source} to {destination_of(trace)} "
-            f"with TTL 1 to {len(trace.hops)}, {received} answered"
+            f"with TTL {asked}, {received} answered"
         )
     ]
+    if left_out:
+        facts.append(f"not asked, to spare the ICMP errors of shared routers: TTL {left_out}")
     if full := trace.confirmation:
         facts.append(
             f"{_count(full.sent, 'SYN')} with TTL {full.ttl}, {full.received} answered, "
@@ -64,6 +69,15 @@ def facts_of(trace: Trace) -> tuple[str, ...]:
             "from this engine, for a quoted sequence number was not the one sent"
         )
     return tuple(facts)
+
+
+def _ranges(ttls: Iterable[int]) -> str:
+    """Ascending TTLs as "1 and 4 to 12"; "" for none."""
+    # TTLs in a row differ by as much as their places do.
+    rows = groupby(enumerate(ttls), lambda placed: placed[1] - placed[0])
+    runs = [[ttl for _, ttl in row] for _, row in rows]
+    words = [f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
+    return listed(words) if words else ""
 
 
 def unread(trace: Trace) -> str:

@@ -15,12 +15,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-from exporter.model import NamedZone, Place, ReplyKind, Trace, Zone
+from exporter.diagnosis.once import once
+from exporter.model import Answer, NamedZone, Place, ReplyKind, Trace, Zone
 
 Network = IPv4Network | IPv6Network
 
@@ -45,12 +46,11 @@ _LINK_LOCAL = ip_network("169.254.0.0/16")
 class _Area(NamedTuple):
     """What a network says of the addresses in it."""
 
-    side: Zone
-    name: str
+    place: Place
     on_link: bool = False
 
 
-_PLATFORM, _EXTERNAL, _UNKNOWN = (_Area(side, side.value) for side in Zone)
+_PLATFORM, _EXTERNAL, _UNKNOWN = (_Area(Place(side, side.value)) for side in Zone)
 _ON_LINK = _PLATFORM._replace(on_link=True)
 
 #: IP version, prefix length, and the bits in front of it as a number.
@@ -70,11 +70,7 @@ class ZoneMap:
         named: Iterable[NamedZone] = (),
     ) -> None:
         configured, own, named = tuple(configured), tuple(own), tuple(named)
-        zones = {
-            network: _Area(Zone.PLATFORM if zone.platform else Zone.EXTERNAL, zone.name)
-            for zone in named
-            for network in zone.networks
-        }
+        zones = {network: _area_of(zone) for zone in named for network in zone.networks}
         # What comes later replaces what is said of the same network before.
         areas = {
             **dict.fromkeys(_NEAR, _PLATFORM),
@@ -85,35 +81,39 @@ class ZoneMap:
         }
         self._areas = {_key(n.network_address, n.prefixlen): area for n, area in areas.items()}
         self._lengths = sorted({(n.version, n.prefixlen) for n in areas}, reverse=True)
-        inside = (*configured, *(n for n, area in zones.items() if area.side is Zone.PLATFORM))
+        inside = (
+            *configured,
+            *(n for n, area in zones.items() if area.place.zone is Zone.PLATFORM),
+        )
         self._families = {network.version for network in inside}
         self._area = lru_cache(maxsize=65536)(self._find)
 
     def zone(self, address: str, hop: int = 1) -> Zone:
         """The side of an address that answers at a hop, or not before it."""
-        return self._area(address, hop).side
+        return self._area(address, hop).place.zone
 
     def name(self, address: str, hop: int = 1) -> str:
         """What its zone is called; platform, external or unknown where it has no name."""
-        return self._area(address, hop).name
+        return self._area(address, hop).place.zone_name
 
     def places_of(self, trace: Trace, others: Iterable[Trace] = ()) -> dict[str, Place]:
         """Every responder of a trace, its destination, and the responders of other traces."""
-        others = tuple(others)
-        heard = {answer.reply.address for other in others for answer in other.answers}
-        hops = {a: hop for other in others for a, hop in _hops(other).items() if a in heard}
-        return {
-            address: Place(self.zone(address, hop), self.name(address, hop))
-            for address, hop in sorted((hops | _hops(trace)).items())
-        }
+        hops: dict[str, int] = {}
+        for other in others:
+            hops |= _heard_at(other)
+        hops |= _hops(trace)
+        return {address: self._area(address, hop).place for address, hop in sorted(hops.items())}
 
     def last_platform_hop(self, trace: Trace) -> int:
-        """The farthest hop from which somebody inside said time-exceeded, 0 for none."""
+        """The farthest hop from which somebody inside said time-exceeded, 0 for none.
+
+        Whichever trace was answered: it only speaks against `external`.
+        """
         return max(
             (
                 hop.ttl
                 for hop in trace.hops
-                for answer in hop.answers
+                for answer in hop.known
                 if answer.reply.kind is ReplyKind.TIME_EXCEEDED
                 and self.zone(answer.reply.address, hop.ttl) is Zone.PLATFORM
             ),
@@ -128,7 +128,7 @@ class ZoneMap:
         if not found[0].on_link or hop <= 1:
             return found[0]
         wider = next((area for area in found if not area.on_link), _UNKNOWN)
-        return wider if wider.side is Zone.PLATFORM else _UNKNOWN
+        return wider if wider.place.zone is Zone.PLATFORM else _UNKNOWN
 
     def _containing(self, address: IPv4Address | IPv6Address) -> Iterator[_Area]:
         """What is said of the address, from its longest network on."""
@@ -139,15 +139,34 @@ class ZoneMap:
                     yield area
 
 
+def _area_of(zone: NamedZone) -> _Area:
+    return _Area(Place(Zone.PLATFORM if zone.platform else Zone.EXTERNAL, zone.name))
+
+
 def _key(address: IPv4Address | IPv6Address, length: int) -> _Key:
     return address.version, length, int(address) >> (address.max_prefixlen - length)
 
 
-def _hops(trace: Trace) -> dict[str, int]:
+@once
+def _heard_at(trace: Trace) -> Mapping[str, int]:
+    """The same without a destination that was not heard."""
+    heard = {answer.reply.address for answer in _told(trace)}
+    return {address: hop for address, hop in _hops(trace).items() if address in heard}
+
+
+@once
+def _hops(trace: Trace) -> Mapping[str, int]:
     """Every responder of a trace and its destination, each with the nearest hop it may be at."""
     hops = {trace.flow.destination: trace.distance or 1}
-    for probe, reply in trace.answers:
+    for probe, reply in _told(trace):
         # Who rejects a probe may stand a hop before the one that it was meant for.
         hop = probe.ttl - (reply.kind is ReplyKind.UNREACHABLE)
         hops[reply.address] = min(hop, hops.get(reply.address, hop))
     return hops
+
+
+def _told(trace: Trace) -> Iterator[Answer]:
+    """The answers to a trace, and to others at the hops that it spared."""
+    yield from trace.answers
+    for hop in trace.hops:
+        yield from hop.shared

@@ -56,7 +56,14 @@ from exporter.model.measured import (
     Surroundings,
     Trace,
 )
-from exporter.model.program import EngineStatus, Proxy, ReloadStatus, Source
+from exporter.model.program import (
+    EngineStatus,
+    Proxy,
+    ReloadStatus,
+    Share,
+    Source,
+    SourceStatus,
+)
 
 __all__ = [
     "BLOCKED_STATES",
@@ -93,8 +100,10 @@ __all__ = [
     "ReloadStatus",
     "Reply",
     "ReplyKind",
+    "Share",
     "Sounding",
     "Source",
+    "SourceStatus",
     "State",
     "StopReason",
     "Surroundings",

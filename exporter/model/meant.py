@@ -168,11 +168,10 @@ class Known:
     """What earlier cycles have shown of one address of a target.
 
     `source_port` is that of its last trace, 0 when there was none; `last_good` the last trace
-    that reached it. `steady` says that the last one reached it as the one before did, by the same
-    way; `quick_traces` counts the quick ones since the last whole one.
+    that reached it. `steady` is how many in a row, the last one among them, have reached it as the
+    one before did, by the same way; 0: the last one did not.
     """
 
     source_port: int = 0
     last_good: Trace | None = None
-    steady: bool = False
-    quick_traces: int = 0
+    steady: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from typing import NamedTuple
 
 
@@ -192,9 +193,9 @@ class Trace:
     @property
     def distance(self) -> int | None:
         """The lowest TTL whose probe was answered in the name of the destination."""
-        return next(
-            (h.ttl for h in self.hops if any(a.reply.kind in END_KINDS for a in h.answers)), None
-        )
+        ends = (a for hop in self.hops for a in hop.answers if a.reply.kind in END_KINDS)
+        end = next(ends, None)
+        return end.probe.ttl if end else None
 
     @property
     def last_answering_ttl(self) -> int:
@@ -211,7 +212,7 @@ class Trace:
     def answers(self) -> tuple[Answer, ...]:
         """Every answer, the confirmation's included."""
         hops = self.hops if self.confirmation is None else (*self.hops, self.confirmation)
-        return tuple(answer for hop in hops for answer in hop.answers)
+        return tuple(chain.from_iterable(hop.answers for hop in hops))
 
 
 @dataclass(frozen=True, slots=True)

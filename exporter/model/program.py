@@ -62,9 +62,31 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Which part of the targets an instance traces: that of the `index`-th of `count`, from 0."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReloadStatus:
     """How the last reading of the configuration ended; `at` is the last success."""
 
     successful: bool
     at: float
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """What a source of discovered targets gives: how many, and how many entries were no target.
+
+    `successful` says whether the last look at it succeeded; after one that did not, the targets
+    are those of the last one that did.
+    """
+
+    source: str
+    successful: bool
+    targets: int
+    left_out: int

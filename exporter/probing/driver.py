@@ -233,6 +233,8 @@ class Driver:
 
     def _fold(self, run: _Run, answer: Answer, now: float) -> None:
         run.tracer.answer(answer)
+        if self._near:
+            self._near.hear(run.flow, answer)
         self._flights.ended(run.flow, answer.probe)
         if run.wake > now:
             self._wake(run, now)

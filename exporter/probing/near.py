@@ -65,15 +65,14 @@ class Guide:
 
     `expected` maps a TTL to the routers that are known there; `attempts` to how many probes it
     may get, where that is less than the plan's; 0 spares it, as long as farther hops answer as
-    expected. At the TTLs of `crowded` other flows are answered, too; those of `rejecting` are
-    where a device stands that has lately rejected somebody's traffic. `horizon` is the farthest TTL
+    expected. At the TTLs of `rejecting` a device stands that has lately rejected somebody's
+    traffic. `horizon` is the farthest TTL
     that is worth a probe at once, and `distance` that of the destination; 0: none is known.
     `round_trip` is the longest one, in seconds.
     """
 
     expected: Mapping[int, Group] = field(default_factory=dict)
     attempts: Mapping[int, int] = field(default_factory=dict)
-    crowded: frozenset[int] = frozenset()
     rejecting: frozenset[int] = frozenset()
     horizon: int = 0
     distance: int = 0
@@ -182,7 +181,6 @@ class _Source:
         return Guide(
             {ttl: stand.group for ttl, stand in expected.items()},
             attempts,
-            frozenset(ttl for ttl, stand in expected.items() if stand.flows >= CROWD),
             frozenset(ttl for ttl, stand in expected.items() if self._rejects(stand, now)),
             path.horizon,
             path.distance,

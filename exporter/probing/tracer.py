@@ -31,12 +31,13 @@
    that has answered or has had its attempts. A spared hop stays so if a farther router answers that
    was expected there, or rejects; or if the destination answers at the distance that it had, and
    not a hop nearer. Where nothing shows that, the spared hops are asked after all, once each: the
-   farthest first, then the others. Where another router answers, all of them are.
-10. A quick plan asks a hop again only if it did not answer as before.
+   farthest first, then the others. Where another router answers, all of them are. And what is
+   silent behind the farthest answer gets all of its attempts, for nobody's budget is spent there.
+10. A quick plan asks a hop again only if it did not answer as before, or as soon as there is
+   something to confirm.
 11. Where the farthest router that answers has lately rejected others' traffic, silence behind it
    may be a rejection that it had no ICMP error left for. So each confirmation is followed, PAIRED
    later, by a probe that expires there: an answer to it shows that there was one left.
-12. Where other flows are answered, too, silence does not count as loss (rule 5).
 
 All times are seconds on one monotonic clock, given by the caller.
 """
@@ -133,8 +134,6 @@ class Tracer:
             (ttl for ttl, limit in self._limits.items() if not limit), default=0
         )
         self._proved = self._retreated = False
-        #: The TTL that is asked along with the confirmations (rule 11).
-        self._paired: int | None = None
         first = next(ttl for ttl in count(1) if self._limit(ttl))
         self._open_window(guide.horizon or first + WINDOW - 1, started_at)
 
@@ -251,6 +250,7 @@ class Tracer:
         self._progress_at = now
         if self._is_doubtful():
             self._ask_farthest_spared(now)
+        self._lift_limits(now)
         if self._is_past_horizon():
             self._open_window(self._opened + WINDOW, now)
         if not self._reached:
@@ -296,10 +296,20 @@ class Tracer:
         self._ask_spared(now, since=1 if self._retreated else self._last_spared)
         self._retreated = True
 
+    def _lift_limits(self, now: float) -> None:
+        """Have what is silent behind the farthest answer asked as often as the plan says."""
+        limits = self._limits.items()
+        for ttl in [ttl for ttl, limit in limits if limit and ttl > self._frontier]:
+            if len(self._sent.get(ttl, ())) >= self._limits.pop(ttl):
+                heappush(self._queue, (now + SPACING, ttl))
+
     def _is_past_horizon(self) -> bool:
         horizon = min(self.guide.horizon, self.plan.max_hops)
         asked = len(self._sent.get(horizon, ())) >= self._limit(horizon)
         return asked or self._opened > horizon or self._frontier >= horizon
+
+    def _is_quick(self) -> bool:
+        return self.plan.quick and not self._confirming
 
     def _as_before(self, ttl: int) -> bool:
         """Whether a hop has answered, or been silent, as in the trace before."""
@@ -343,7 +353,7 @@ class Tracer:
             answered = any(probe in self._answers for probe in self._sent.get(FULL_TTL, ()))
             return not (self._reached or answered)
         attempt = self._next_attempt(ttl)
-        if attempt > 1 and self.plan.quick and ttl != self._paired and self._as_before(ttl):
+        if attempt > 1 and self._is_quick() and self._as_before(ttl):
             return False
         if attempt > 1 and self._end is None and ttl > self._near_enough():
             return False
@@ -391,6 +401,7 @@ class Tracer:
         if not self._confirming:
             self._confirming = True
             heappush(self._queue, (now, FULL_TTL))
+            self._unpark(self._bound(), now)
 
     def _confirm_again(self, probe: Probe) -> None:
         if probe.attempt < CONFIRMATIONS:
@@ -403,7 +414,6 @@ class Tracer:
         if spacing:
             heappush(self._queue, (probe.sent_at + spacing, FULL_TTL))
         if self._frontier in self.guide.rejecting:
-            self._paired = self._frontier
             heappush(self._queue, (probe.sent_at + PAIRED, self._frontier))
 
     def _ask_again(self, now: float) -> None:
@@ -415,8 +425,6 @@ class Tracer:
         """Whether the hops that do answer lose more than rate limits explain."""
         sent = received = 0
         for ttl in range(1, self._frontier + 1):
-            if ttl in self.guide.crowded:
-                continue
             probes = self._sent.get(ttl, ())
             answered = sum(probe in self._answers for probe in probes)
             if answered:

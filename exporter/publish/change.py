@@ -133,7 +133,7 @@ class _Told:
 
     def _via(self) -> str:
         """The routers of the good trace, from the last hop on that still answers."""
-        answering = [hop for hop in self.good.path if hop.answers] if self.good else []
+        answering = [hop for hop in self.good.path if hop.known] if self.good else []
         if not answering or self.good is None:
             return ""
         last = self.record.first_bad.verdict.last_reachable_hop if self.record.first_bad else 0
@@ -141,7 +141,7 @@ class _Told:
         shown = answering[first : first + HOPS_SHOWN] or answering[-HOPS_SHOWN:]
         start = "... " if shown[0] is not answering[0] else ""
         end = " ..." if shown[-1] is not answering[-1] else ""
-        addresses = ", ".join(hop.addresses[0] for hop in shown)
+        addresses = ", ".join(hop.known[0].reply.address for hop in shown)
         distance = f" ({self.good.distance} hops)" if self.good.distance else ""
         return f" via {start}{addresses}{end}{distance}"
 
@@ -160,7 +160,10 @@ def _how(phase: Phase) -> str:
 
 
 def _compared(good: Trace, bad: Trace) -> tuple[int, tuple[Moved, ...]]:
-    """The last hop at which the same router answers, and those at which only others do."""
+    """The last hop at which the same router answers, and those at which only others do.
+
+    By the traces' own answers: what others were told proves neither.
+    """
     together, other = 0, []
     for then, now in zip(good.hops, bad.hops, strict=False):
         before, after = _routers(then), _routers(now)
@@ -178,9 +181,14 @@ def _routers(hop: Hop) -> tuple[str, ...]:
 
 
 def _path_object(trace: Trace | None) -> list[Json]:
-    """The hops that answered; [] without a trace."""
+    """The hops that are known; [] without a trace."""
     hops = trace.path if trace else ()
-    return [{"hop": hop.ttl, "addresses": list(hop.addresses)} for hop in hops if hop.answers]
+    return [{"hop": hop.ttl, "addresses": _addresses(hop)} for hop in hops if hop.known]
+
+
+def _addresses(hop: Hop) -> list[str]:
+    """Who stands at a hop, if only by what others were told there."""
+    return list(dict.fromkeys(answer.reply.address for answer in hop.known))
 
 
 # -- the change of path ------------------------------------------------------------------

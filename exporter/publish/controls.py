@@ -92,7 +92,7 @@ class Branches:
     """Flows that end differently: a column each, and a row for each hop at which they differ."""
 
     flows: tuple[Trace, ...]
-    #: TTL -> each flow's hop there, None where it was not asked.
+    #: TTL -> each flow's hop there, None where it was not asked, or left to what others were told.
     rows: tuple[tuple[int, tuple[Hop | None, ...]], ...]
 
 
@@ -125,7 +125,7 @@ def _controls(controlled: Controlled) -> Iterator[Control]:
 
 def _hop(flow: Trace, ttl: int) -> Hop | None:
     hop = flow.hops[ttl - 1] if ttl <= len(flow.hops) else None
-    return hop if hop and hop.sent else None
+    return hop if hop and hop.sent and not hop.shared else None
 
 
 def _differ(hops: Sequence[Hop | None]) -> bool:

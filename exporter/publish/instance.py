@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from exporter.model import Source
 from exporter.publish.text import printable
+from exporter.store import Store
 
 
 def answered_by(source: Source) -> str:
@@ -48,3 +49,13 @@ def routing_headers(source: Source) -> tuple[str, ...]:
         "X-Cf-Process-Instance": source.process_guid,
     }
     return tuple(printable(f"{header}: {guid}:INDEX") for header, guid in guids.items() if guid)
+
+
+def part_traced(store: Store) -> str:
+    """E.g. "instance 1 of 4, counted from 0, traces 250 of 1,000 targets"; "" for all of them."""
+    if store.share is None:
+        return ""
+    return (
+        f"instance {store.share.index} of {store.share.count}, counted from 0, traces "
+        f"{len(store):,} of {store.configured:,} targets"
+    )

@@ -7,7 +7,7 @@ is; `to_json` escapes everything that is not plain ASCII.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from exporter.model import (
@@ -50,7 +50,7 @@ def to_json(value: Mapping[str, object], indent: int | None = None) -> str:
 
 
 def observation_object(observation: Observation) -> dict[str, object]:
-    """One observation; `hops` holds every probed hop, [] when there was no trace."""
+    """One observation; `hops` holds every hop up to the last probed one, [] without a trace."""
     return {
         **_target_object(observation.target),
         **_measured_object(observation),
@@ -105,9 +105,9 @@ def record_object(record: Record) -> dict[str, object]:
     }
 
 
-def targets_object(store: Store) -> dict[str, object]:
+def target_objects(store: Store) -> Iterator[dict[str, object]]:
     """The latest observation of every target, in the order of the configuration."""
-    return {"targets": [_latest_object(record) for record in store]}
+    return map(_latest_object, store)
 
 
 def _latest_object(record: Record) -> dict[str, object]:
@@ -158,6 +158,7 @@ def _hop_object(observation: Observation, hop: Hop) -> dict[str, object]:
         "hop": hop.ttl,
         "sent": hop.sent,
         "received": hop.received,
+        "shared": bool(hop.shared),
         "responders": _responder_objects(observation, hop),
     }
 
@@ -175,7 +176,7 @@ def _flow_object(observation: Observation, trace: Trace) -> dict[str, object]:
     """A further flow; `hops` are those that it asked."""
     return {
         **_outcome_object(trace),
-        "hops": [_hop_object(observation, hop) for hop in trace.hops if hop.sent],
+        "hops": [_hop_object(observation, hop) for hop in trace.hops if hop.sent or hop.shared],
         "confirmation": _confirmation_object(observation, trace),
     }
 
@@ -224,9 +225,12 @@ def _confirmation_object(observation: Observation, trace: Trace | None) -> dict[
 
 
 def _responder_objects(observation: Observation, hop: Hop) -> list[dict[str, object]]:
-    """One for each address, kind of reply and ICMP code, round-trip times by attempt."""
+    """One for each address, kind of reply and ICMP code, round-trip times by attempt.
+
+    Where the hop has answered other traces alone, it is theirs that stand here.
+    """
     groups: dict[tuple[str, ReplyKind, tuple[int, int] | None], list[Answer]] = {}
-    for answer in sorted(hop.answers, key=lambda answer: answer.probe.attempt):
+    for answer in sorted(hop.known, key=lambda answer: answer.probe.attempt):
         reply = answer.reply
         groups.setdefault((reply.address, reply.kind, reply.icmp), []).append(answer)
     return [_responder_object(observation, answers) for answers in groups.values()]

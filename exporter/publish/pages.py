@@ -2,12 +2,15 @@
 
 Text from outside is made printable here and escaped by the template engine (tornado's, with
 autoescape, because the web server is tornado anyway). The engine is known to this module only.
+
+The index is cut into pages, and rendered target by target (see `pieces`). What it shows of a
+target below the table is kept for as long as nothing is new, for the targets that were shown last.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -22,7 +25,7 @@ from exporter.model import (
     Verdict,
 )
 from exporter.publish.change import change_words, changes, flapping_words, path_words
-from exporter.publish.instance import answered_by, routing_headers
+from exporter.publish.instance import answered_by, part_traced, routing_headers
 from exporter.publish.text import (
     control_lines,
     host_port,
@@ -35,6 +38,12 @@ from exporter.store import Record, Store
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+
+#: So many targets stand on a page of the index.
+TARGETS_ON_A_PAGE = 100
+#: So many targets' sections are kept rendered, a few kilobytes each: three pages that somebody
+#: looks at.
+KEPT_SECTIONS = 3 * TARGETS_ON_A_PAGE
 
 #: A page reloads itself as often as its targets are traced, within these bounds in seconds.
 REFRESH = (5, 60)
@@ -68,7 +77,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A target's line in the table and its part of the page; `shown` is None while it waits."""
+    """A target's line in the table, and the head of its own page."""
 
     name: str
     link: str
@@ -81,7 +90,14 @@ class Entry:
     #: What has changed, a sentence each; `urgent`: the index tells it, too.
     news: tuple[str, ...]
     urgent: bool
-    shown: Shown | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A page of the index as a link; "" for the one that is shown."""
+
+    number: int
+    link: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,37 +131,52 @@ class Program:
     untraceable: str
     source: str
     answered_by: str
+    part_traced: str
+    discovers: bool
     routing_headers: tuple[str, ...]
     reload_error: str
     reloaded_at: str
 
 
 class Pages:
-    """Renders the pages from the store; a trace's text is rendered once for the index."""
+    """Renders the pages from the store."""
 
     def __init__(self, store: Store, version: str) -> None:
         self._store = store
         self._version = version
         self._templates = Loader(str(TEMPLATES))
-        #: Target name -> the observation that the index showed last, and how.
-        self._shown: dict[str, tuple[Observation, Shown]] = {}
+        #: Target -> the version of its record, and its section; the one shown last at the end.
+        self._sections: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
-    def index(self, now: float) -> str:
-        """All targets, what fails first; `now` in seconds since the epoch."""
+    @property
+    def count(self) -> int:
+        """How many pages the index has, at least 1."""
+        return max(1, -(-len(self._store) // TARGETS_ON_A_PAGE))
+
+    def index(self, number: int, now: float) -> Iterator[str]:
+        """The targets of a page, the first has number 1; of all what fails first.
+
+        `now` in seconds since the epoch. An answer in pieces: all that holds something is the last.
+        """
         records = tuple(self._store)
-        self._shown = {
-            record.target.name: self._reuse(record.latest) for record in records if record.latest
-        }
-        entries = [self._entry(record, now) for record in records]
-        tones = Counter(entry.tone for entry in entries)
-        return self._render(
+        tones = Counter(map(_tone, records))
+        last = number * TARGETS_ON_A_PAGE
+        shown = sorted(records, key=_rank)[last - TARGETS_ON_A_PAGE : last]
+        entries, sections = [], []
+        for record in shown:
+            entries.append(_entry(record, now))
+            sections.append(self._section(record, entries[-1]))
+            yield ""
+        self._forget(records)
+        yield self._render(
             "index.html",
             now,
             refresh=_refresh(record.target.interval for record in records),
-            title=f"{tones['blocked']} of {_count(len(entries), 'target')} blocked"
-            + (f", {tones['unknown']} unknown" if tones["unknown"] else ""),
+            title=_title(tones, number, self.count),
             api="/api/v1/targets",
-            entries=sorted(entries, key=lambda entry: RANKS[entry.tone]),
+            entries=entries,
+            sections=sections,
+            leaves=_leaves(number, self.count),
         )
 
     def target(self, name: str, now: float) -> str | None:
@@ -153,7 +184,7 @@ class Pages:
         record = self._store.get(name)
         if record is None:
             return None
-        entry = self._entry(record, now)
+        entry = _entry(record, now)
         return self._render(
             "target.html",
             now,
@@ -168,35 +199,31 @@ class Pages:
             parts=tuple(_parts(record, now)),
         )
 
-    def _reuse(self, latest: Observation) -> tuple[Observation, Shown]:
-        known = self._shown.get(latest.target.name)
-        return known if known and known[0] is latest else (latest, _show(latest))
+    def _section(self, record: Record, entry: Entry) -> str:
+        """What the index shows of a target below the table, rendered when there is news."""
+        name = record.target.name
+        version, section = self._sections.pop(name, (0, ""))
+        if version != record.version:
+            shown = _show(record.latest) if record.latest else None
+            version, section = record.version, self._fill("section.html", entry=entry, shown=shown)
+        self._sections[name] = version, section
+        return section
 
-    def _entry(self, record: Record, now: float) -> Entry:
-        name, latest = record.target.name, record.latest
-        shown = self._shown.get(name)
-        verdict = latest.verdict if latest else None
-        return Entry(
-            name=printable(name),
-            link=f"/targets/{_quote(name)}",
-            state=verdict.state if verdict else WAITING,
-            tone=TONES[verdict.state] if verdict else WAITING,
-            blocked_at=f"hop {verdict.blocked_at_hop}"
-            if verdict and verdict.blocked_at_hop
-            else "-",
-            location=_location(verdict),
-            age=_age(latest, now) if latest else "-",
-            sentence=printable(verdict.reason) if verdict else "Waiting for its first trace.",
-            news=tuple(_news(record)) if latest else (),
-            urgent=record.history.flapping or not verdict or verdict.state is not State.OPEN,
-            shown=shown[1] if shown else None,
-        )
+    def _forget(self, records: Sequence[Record]) -> None:
+        """Drop the sections of targets that are gone, and those beyond the bound."""
+        for name in self._sections.keys() - {record.target.name for record in records}:
+            del self._sections[name]
+        while len(self._sections) > KEPT_SECTIONS:
+            self._sections.popitem(last=False)
 
     def _render(self, template: str, now: float, **values: object) -> str:
-        page: bytes = self._templates.load(template).generate(
-            style=STYLE, made_at=_time(now), program=self._program(), **values
+        return self._fill(
+            template, style=STYLE, made_at=_time(now), program=self._program(), **values
         )
-        return page.decode()
+
+    def _fill(self, template: str, **values: object) -> str:
+        filled: bytes = self._templates.load(template).generate(**values)
+        return filled.decode()
 
     def _program(self) -> Program:
         store = self._store
@@ -209,10 +236,52 @@ class Pages:
             ),
             source=printable(store.source.address),
             answered_by=answered_by(store.source),
+            part_traced=part_traced(store),
+            discovers=bool(store.sources),
             routing_headers=routing_headers(store.source),
             reload_error="" if store.reload.successful else printable(store.reload.message),
             reloaded_at=_time(store.reload.at),
         )
+
+
+def _tone(record: Record) -> str:
+    return TONES[record.latest.verdict.state] if record.latest else WAITING
+
+
+def _rank(record: Record) -> int:
+    return RANKS[_tone(record)]
+
+
+def _entry(record: Record, now: float) -> Entry:
+    name, latest = record.target.name, record.latest
+    verdict = latest.verdict if latest else None
+    return Entry(
+        name=printable(name),
+        link=f"/targets/{_quote(name)}",
+        state=verdict.state if verdict else WAITING,
+        tone=_tone(record),
+        blocked_at=f"hop {verdict.blocked_at_hop}" if verdict and verdict.blocked_at_hop else "-",
+        location=_location(verdict),
+        age=_age(latest, now) if latest else "-",
+        sentence=printable(verdict.reason) if verdict else "Waiting for its first trace.",
+        news=tuple(_news(record)) if latest else (),
+        urgent=record.history.flapping or not verdict or verdict.state is not State.OPEN,
+    )
+
+
+def _title(tones: Counter[str], number: int, count: int) -> str:
+    """What is wrong with all targets, and which page this is, if there are several."""
+    return (
+        f"{tones['blocked']} of {_count(tones.total(), 'target')} blocked"
+        + (f", {tones['unknown']} unknown" if tones["unknown"] else "")
+        + (f", page {number} of {count}" if count > 1 else "")
+    )
+
+
+def _leaves(number: int, count: int) -> tuple[Leaf, ...]:
+    """All pages of the index; none where there is one."""
+    numbers = range(1, count + 1) if count > 1 else ()
+    return tuple(Leaf(n, "" if n == number else f"/?page={n}") for n in numbers)
 
 
 def _parts(record: Record, now: float) -> Iterator[Part]:

@@ -102,20 +102,22 @@ def of_hops(read: Callable[[Record, Hop], float | None]) -> Reader:
 
 def one_of(values: type[StrEnum], read: Callable[[Observation], StrEnum]) -> Reader:
     """1 for the present value and 0 for each other one, from the first trace on."""
+    # Read here once: an Enum's `value` is a slow look-up.
+    labels = tuple((value, (value.value,)) for value in values)
 
     def samples(reading: Reading) -> Iterator[Sample]:
         if reading.latest:
             current = read(reading.latest)
-            yield from (((value.value,), float(value is current)) for value in values)
+            yield from ((label, value is current) for value, label in labels)
 
     return samples
 
 
 def hop_info(reading: Reading) -> Iterator[Sample]:
-    """The labels of each hop that answered."""
+    """The labels of each hop whose responder is known."""
     for hop in reading.path:
-        if reading.latest and hop.answers:
-            address = hop.addresses[0]
+        if reading.latest and hop.known:
+            address = hop.known[0].reply.address
             place = reading.latest.place_of(address)
             yield (str(hop.ttl), address, place.zone_name, place.name or ""), 1
 
@@ -171,12 +173,21 @@ def suspect_hop(position: int) -> Callable[[Observation], float]:
     return read
 
 
-def hops_in(observation: Observation, zone: Zone) -> Iterator[int]:
-    """The hops with a responder on that side of the edge."""
-    for hop in observation.trace.path if observation.trace else ():
-        replies = (answer.reply for answer in hop.answers)
-        if any(r.kind in AT_THEIR_HOP and observation.zone_of(r.address) is zone for r in replies):
-            yield hop.ttl
+def hop_in(zone: Zone, choose: Callable[[Iterable[int]], int]) -> Reader:
+    """One of the hops with a responder on that side of the edge, 0 where there is none."""
+
+    def samples(reading: Reading) -> Iterator[Sample]:
+        if reading.latest:
+            hops = [hop.ttl for hop in reading.path if _stands_in(zone, hop, reading.latest)]
+            yield (), choose(hops) if hops else 0
+
+    return samples
+
+
+def _stands_in(zone: Zone, hop: Hop, seen: Observation) -> bool:
+    # A set: most often one device has answered all probes.
+    senders = {a.reply.address for a in hop.known if a.reply.kind in AT_THEIR_HOP}
+    return any(seen.zone_of(address) is zone for address in senders)
 
 
 def source(store: Store) -> tuple[str, ...]:

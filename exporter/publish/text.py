@@ -3,7 +3,8 @@
 The shape is the one that tcptraceroute's users know: a line a hop, the address where it
 changes, a round-trip time or `*` for each attempt, in the order in which they were sent.
 What the old tools leave out stands beside it in brackets (what answered, which zone, whose
-network) and on indented lines below it (MPLS labels, rewritten fields).
+network) and on indented lines below it (MPLS labels, rewritten fields). `shared` follows what a
+hop has answered other traces, which spared this one its probes.
 
 Everything from outside passes through `printable`: names, addresses, error messages. So a
 line of this text is one line on any terminal and in any log.
@@ -271,7 +272,8 @@ def _hop_lines(observation: Observation, trace: Trace) -> Iterator[str]:
         for hop in (*path, *rest):
             yield from _lines_of_hop(observation, hop)
     else:
-        answered = trace.last_answering_ttl
+        told = (hop.ttl for hop in trace.hops if hop.known or not hop.sent)
+        answered = max(told, default=0)
         for hop in trace.hops[:answered]:
             yield from _lines_of_hop(observation, hop)
         if silent := trace.hops[answered:]:
@@ -294,12 +296,26 @@ def _silent_line(hops: tuple[Hop, ...]) -> str:
 
 
 def _lines_of_hop(observation: Observation, hop: Hop) -> Iterator[str]:
-    lines = _attempts(observation, hop)
+    lines = _attempts(observation, hop) if hop.sent or hop.shared else [" not asked"]
+    if hop.shared:
+        _add_shared(lines, observation, hop.shared)
     if (condition := observation.conditions.get(hop.ttl)) in TOLD_CONDITIONS:
         lines[-1] += f"  [{condition}]"
     yield f"{hop.ttl:2} {lines[0]}"
     yield from (f"   {line}" for line in lines[1:])
-    yield from _notes(answer.reply for answer in hop.answers)
+    yield from _notes(answer.reply for answer in hop.known)
+
+
+def _add_shared(lines: list[str], observation: Observation, shared: tuple[Answer, ...]) -> None:
+    """What the hop has answered other traces, behind this one's own attempts."""
+    by_responder: dict[str, list[Answer]] = {}
+    for answer in shared:
+        by_responder.setdefault(_responder(observation, answer), []).append(answer)
+    for place, (responder, answers) in enumerate(by_responder.items()):
+        times = "".join(f"  {duration(answer.rtt)}" for answer in answers)
+        if place:
+            lines.append("")
+        lines[-1] += f" {responder}{times}  shared"
 
 
 def _attempts(observation: Observation, hop: Hop) -> list[str]:

@@ -2,6 +2,9 @@
 
 `respond` is free of sockets: a `Request` in, a `Response` out; `server` reads and writes them.
 Everything in a request is hostile; nothing of it is echoed into an answer or the log.
+
+What grows with the number of targets is made in pieces (see `pieces`): the metrics and the list
+for scripts are sent so, a page of the index is short enough to be put together first.
 """
 
 from __future__ import annotations
@@ -11,15 +14,16 @@ import json
 import logging
 import re
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import cast
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from tornado.httputil import HTTPHeaders
+
+from exporter.publish.pieces import begun, whole
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ HELP = (
 )
 
 
+JSON = "application/json; charset=utf-8"
+
 # -- what is asked, and by whom --------------------------------------------------------
 
 
@@ -38,15 +44,17 @@ HELP = (
 class Site:
     """What is served. The callables are quick and run in the loop; they may raise.
 
-    `target` and `api_target` get a decoded name and give None when there is no such target.
-    `reload` gives None on success, else why it failed.
+    `index` gets the number of a page, from 1 to `pages`. `target` and `api_target` get a decoded
+    name and give None when there is no such target. `metrics` gets an encoder of prometheus_client
+    and the names that are asked for, none: all. `reload` gives None on success, else why it failed.
     """
 
-    index: Callable[[], str]
+    index: Callable[[int], Iterator[str]]
+    pages: Callable[[], int]
     target: Callable[[str], str | None]
-    api_targets: Callable[[], object]
+    api_targets: Callable[[], Iterable[object]]
     api_target: Callable[[str], object | None]
-    registry: CollectorRegistry
+    metrics: Callable[[Callable[[CollectorRegistry], bytes], Collection[str]], Iterator[bytes]]
     ready: Callable[[], bool]
     reload: Callable[[], Awaitable[str | None]]
 
@@ -77,6 +85,7 @@ class Request:
     method: str
     address: str
     headers: HTTPHeaders
+    version: str = "HTTP/1.1"
 
     @property
     def path(self) -> str:
@@ -86,7 +95,15 @@ class Request:
     @property
     def names(self) -> list[str]:
         """The metrics asked for by ?name[]=, all of them when empty."""
-        return parse_qs(self.address.partition("?")[2]).get("name[]", [])
+        return self._asked("name[]")
+
+    @property
+    def page(self) -> str:
+        """The page of the index asked for by ?page=, as it came."""
+        return self._asked("page", "1")[-1]
+
+    def _asked(self, key: str, *default: str) -> list[str]:
+        return parse_qs(self.address.partition("?")[2]).get(key, list(default))
 
     @property
     def accepts_gzip(self) -> bool:
@@ -110,10 +127,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A status, a body and its type; `headers` are those beyond every answer's."""
+    """A status, a body and its type; `headers` are those beyond every answer's.
+
+    A body in pieces is sent as it is made. It may raise, and holds what was there when it began.
+    """
 
     status: HTTPStatus
-    body: bytes
+    body: bytes | Iterator[bytes]
     content_type: str
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -122,13 +142,27 @@ def _text(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
     return Response(status, _utf8(f"{text}\n"), "text/plain; charset=utf-8", headers)
 
 
-def _html(page: str) -> Response:
-    return Response(HTTPStatus.OK, _utf8(page), "text/html; charset=utf-8")
+def _html(page: bytes) -> Response:
+    return Response(HTTPStatus.OK, page, "text/html; charset=utf-8")
 
 
 def _json(status: HTTPStatus, value: object) -> Response:
+    return Response(status, _dumped(value) + b"\n", JSON)
+
+
+def _dumped(value: object) -> bytes:
     # Escaped to ASCII, so that no bidirectional control stands raw in anything that shows it.
-    return Response(status, _utf8(json.dumps(value) + "\n"), "application/json; charset=utf-8")
+    return json.dumps(value).encode()
+
+
+def _list(key: str, values: Iterable[object]) -> Iterator[bytes]:
+    """An object with one list, a value at a time."""
+    yield b'{"%b": [' % key.encode()
+    comma = b""
+    for value in values:
+        yield comma + _dumped(value)
+        comma = b", "
+    yield b"]}\n"
 
 
 def _utf8(text: str) -> bytes:
@@ -149,26 +183,33 @@ class Call:
 
 
 async def _index(call: Call) -> Response:
-    return _html(call.site.index())
+    asked, count = call.request.page, call.site.pages()
+    right = f"?page= takes a number from 1 to {count}."
+    # No number of pages has more digits than this.
+    if not re.fullmatch(r"[0-9]{1,9}", asked):
+        return _text(HTTPStatus.BAD_REQUEST, f"That is no page: {right}")
+    if not 1 <= int(asked) <= count:
+        return _text(HTTPStatus.NOT_FOUND, f"There is no such page: {right}")
+    return _html(await whole(map(_utf8, call.site.index(int(asked)))))
 
 
 async def _target(call: Call) -> Response:
     page = call.site.target(call.name)
     if page is None:
         return _text(HTTPStatus.NOT_FOUND, "There is no target of that name; / lists them all.")
-    return _html(page)
+    return _html(_utf8(page))
 
 
 async def _metrics(call: Call) -> Response:
     encode, content_type = _encoder(call.request.headers.get("Accept", ""))
-    registry = call.site.registry
-    if names := call.request.names:
-        # It has all that an encoder uses of a registry, but shares no type with it.
-        registry = cast("CollectorRegistry", registry.restricted_registry(names))
-    return Response(HTTPStatus.OK, encode(registry), content_type)
+    pieces = call.site.metrics(encode, frozenset(call.request.names))
+    return Response(HTTPStatus.OK, await begun(pieces), content_type)
 
 
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    # "dots" would write each underscore of our names twice. Under any other scheme they stay as
+    # they are, and the one that is used stands in the answer's type.
+    accept = accept.replace("escaping=dots", "escaping=underscores")
     try:
         return choose_encoder(accept)
     except TypeError:  # a version that is no number, such as "version=1.x"
@@ -176,7 +217,8 @@ def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
 
 
 async def _api_targets(call: Call) -> Response:
-    return _json(HTTPStatus.OK, call.site.api_targets())
+    pieces = _list("targets", call.site.api_targets())
+    return Response(HTTPStatus.OK, await begun(pieces), JSON)
 
 
 async def _api_target(call: Call) -> Response:

@@ -1,69 +1,218 @@
 """When traces run, and how many at once. What a trace is, it does not know.
 
-Each target has a task of its own that waits for its tick, for one of the `concurrency` places,
-and for its trace. So a target's traces never overlap: a tick that finds the last one still
-running is skipped and counted. What fails in one target stays in its task.
+1. One heap holds the next tick of each target that neither waits nor runs, and one timer waits for
+   the first of them. A trace is a task only while it runs.
+2. A target whose tick has come gets one of the `concurrency` places, or waits for one. Whatever has
+   just been found to fail goes first, then who has waited longest. Nobody goes first twice in a
+   row, so everybody has a turn.
+3. A target's traces never overlap: a tick that comes while it waits or runs is skipped and counted.
+   So with too few places nothing piles up: each target is traced about equally often, more seldom
+   than it should be.
+4. What fails in one target stays in its task.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from itertools import count
 
 from exporter.model import Target
-from exporter.schedule.cadence import Cadence, splay
+from exporter.schedule.cadence import (
+    Cadence,
+    early_spacing,
+    early_tick,
+    first_spacing,
+    joining,
+)
+from exporter.schedule.lateness import Lateness
 
 log = logging.getLogger(__name__)
 
+#: Of the shortest interval: a trace that begins later than that is worth a warning.
+TOLERATED = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A target, and the tick that it sleeps, waits or runs for."""
+
+    target: Target
+    cadence: Cadence
+    due: float
+    #: What its last trace has found is to be confirmed by the next one.
+    unconfirmed: bool = False
+
 
 class Scheduler:
-    """Runs `trace(target)` for every target on its interval, until its task is cancelled.
+    """Runs `trace(target)` for every target on its interval, until it is stopped.
 
-    `skipped(name)` is called for each tick that was left out.
+    `trace` returns whether what it has found should be confirmed soon. `skipped(name)` is called
+    for each tick that was left out.
     """
 
     def __init__(
         self,
-        trace: Callable[[Target], Awaitable[None]],
+        trace: Callable[[Target], Awaitable[bool]],
         skipped: Callable[[str], None],
         concurrency: int,
     ) -> None:
         self._trace = trace
         self._skipped = skipped
-        self._places = asyncio.Semaphore(concurrency)
-        self._tasks: dict[Target, asyncio.Task[None]] = {}
+        self._concurrency = concurrency
+        self._entries: dict[Target, _Entry] = {}
+        #: (due, number, who), a heap; the number decides between equal times.
+        self._ticks: list[tuple[float, int, _Entry]] = []
+        self._numbers = count()
+        #: Those whose tick has come, each queue by due time: to be confirmed, and ordinary ones.
+        self._urgent: deque[_Entry] = deque()
+        self._waiting: deque[_Entry] = deque()
+        self._running: dict[asyncio.Task[bool], _Entry] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._early_from = self._early_spacing = 0.0
+        self._lateness = Lateness()
+        #: Since when somebody waits for a place; None when nobody does.
+        self._waiting_since: float | None = None
+        self._tolerated = 0.0
+        self._overloaded = False
+
+    def lag(self, now: float) -> float:
+        """How many seconds late traces begin: the longest wait now, or of the last minute."""
+        waiting_since = self._waiting_since
+        waiting = 0.0 if waiting_since is None else now - waiting_since
+        return max(waiting, self._lateness.worst(now))
 
     def configure(self, targets: Sequence[Target]) -> None:
         """Take over a list of targets: unchanged ones go on, others end or begin."""
-        for gone in self._tasks.keys() - set(targets):
-            self._tasks.pop(gone).cancel()
-        start = asyncio.get_running_loop().time()
-        for index, target in enumerate(targets):
-            if target not in self._tasks:
-                cadence = splay(index, len(targets), target.interval, start)
-                self._tasks[target] = asyncio.create_task(self._keep(target, cadence))
+        self._remove(self._entries.keys() - set(targets))
+        self._add([target for target in targets if target not in self._entries], len(targets))
+        if targets:
+            intervals = [target.interval for target in targets]
+            self._early_spacing = early_spacing(intervals)
+            self._tolerated = TOLERATED * min(intervals)
+        self._work()
 
     async def stop(self) -> None:
-        """Cancel every task and wait until it has cleaned up."""
-        tasks = tuple(self._tasks.values())
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Cancel every trace and wait until it has cleaned up."""
+        self._remove(self._entries.keys())
+        if self._timer:
+            self._timer.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _keep(self, target: Target, cadence: Cadence) -> None:
-        clock = asyncio.get_running_loop().time
-        tick = cadence.first
-        while True:
-            await asyncio.sleep(tick - clock())
-            async with self._places:
-                try:
-                    await self._trace(target)
-                except Exception:
-                    log.exception("internal error in the cycle of %r", target.name)
-            # A loop's timer may be early by the resolution of its clock.
-            now = max(tick, clock())
-            for _ in range(cadence.missed(tick, now)):
-                self._skipped(target.name)
-            tick = cadence.next_tick(now)
+    # -- who is scheduled --------------------------------------------------------------
+
+    def _remove(self, targets: Iterable[Target]) -> None:
+        gone = {self._entries.pop(target) for target in tuple(targets)}
+        self._ticks = [tick for tick in self._ticks if tick[-1] not in gone]
+        heapify(self._ticks)
+        self._urgent = deque(entry for entry in self._urgent if entry not in gone)
+        self._waiting = deque(entry for entry in self._waiting if entry not in gone)
+        for task, entry in self._running.items():
+            if entry in gone:
+                task.cancel()
+
+    def _add(self, targets: Sequence[Target], altogether: int) -> None:
+        start = asyncio.get_running_loop().time()
+        by_interval: dict[float, list[Target]] = {}
+        for target in targets:
+            by_interval.setdefault(target.interval, []).append(target)
+        for interval, group in by_interval.items():
+            kept = [e.cadence for e in self._entries.values() if e.target.interval == interval]
+            spacing = first_spacing(interval, altogether)
+            cadences = joining(kept, len(group), interval, start, spacing)
+            for target, cadence in zip(group, cadences, strict=True):
+                entry = self._entries[target] = _Entry(target, cadence, cadence.first)
+                self._sleep(entry)
+            # The next group's first ticks follow after these.
+            start += len(group) * spacing
+
+    # -- what happens when -------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Queue what is due, begin as much as there are places, sleep until the next tick."""
+        now = asyncio.get_running_loop().time()
+        while self._ticks and self._ticks[0][0] <= now:
+            entry = heappop(self._ticks)[-1]
+            (self._urgent if entry.unconfirmed else self._waiting).append(entry)
+        while len(self._running) < self._concurrency and (queue := self._urgent or self._waiting):
+            self._begin(queue.popleft(), now)
+        heads = (queue[0].due for queue in (self._urgent, self._waiting) if queue)
+        self._waiting_since = min(heads, default=None)
+        self._tell_of_overload(now)
+        self._wake_for_next()
+
+    def _begin(self, entry: _Entry, now: float) -> None:
+        self._lateness.began(now - entry.due, now)
+        task = asyncio.create_task(self._run(entry.target))
+        self._running[task] = entry
+        task.add_done_callback(self._ended)
+
+    async def _run(self, target: Target) -> bool:
+        try:
+            return await self._trace(target)
+        except Exception:
+            log.exception("internal error in the cycle of %r", target.name)
+            return False
+
+    def _ended(self, task: asyncio.Task[bool]) -> None:
+        entry = self._running.pop(task)
+        if self._entries.get(entry.target) is entry:
+            self._go_on(entry, unconfirmed=not task.cancelled() and task.result())
+        self._work()
+
+    def _go_on(self, entry: _Entry, *, unconfirmed: bool) -> None:
+        """Count what was missed, and choose the next tick."""
+        now = asyncio.get_running_loop().time()
+        for _ in range(entry.cadence.missed(entry.due, now)):
+            self._skipped(entry.target.name)
+        # What a confirming trace has found waits for its tick, whatever it is.
+        entry.unconfirmed = unconfirmed and not entry.unconfirmed
+        tick = entry.cadence.next_tick(now)
+        entry.due = self._early(entry, now, tick) if entry.unconfirmed else tick
+        self._sleep(entry)
+
+    def _early(self, entry: _Entry, now: float, tick: float) -> float:
+        early = early_tick(now, tick, entry.target.interval, self._early_from)
+        # To go first is what is left of it where there are too few places for the ordinary ones.
+        if early is None or self._overloaded:
+            return tick
+        self._early_from = early + self._early_spacing
+        return early
+
+    def _sleep(self, entry: _Entry) -> None:
+        heappush(self._ticks, (entry.due, next(self._numbers), entry))
+
+    def _wake_for_next(self) -> None:
+        if not self._ticks:
+            return
+        due = self._ticks[0][0]
+        if self._timer:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(due, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._work()
+
+    def _tell_of_overload(self, now: float) -> None:
+        """Log once that it begins and once that it is over."""
+        lag = self.lag(now)
+        overloaded = lag > self._tolerated
+        if overloaded is self._overloaded:
+            return
+        self._overloaded = overloaded
+        if overloaded:
+            log.warning(
+                "overload: traces begin up to %.0f s late, for all %d places are taken, and some "
+                "are skipped; `check` says what these targets need",
+                lag,
+                self._concurrency,
+            )
+        else:
+            log.info("the overload is over: traces begin in time")

@@ -143,13 +143,17 @@ def _trace(trace: Trace) -> Json:
 
 
 def _hop(hop: Hop) -> list[object]:
-    """[sent, responder ...]; of a responder all round-trip times, by attempt."""
+    """[sent, responder ...]; of a responder all round-trip times, by attempt.
+
+    What a hop has answered others is not kept: it reads as one that was not asked.
+    """
     groups: dict[tuple[object, ...], list[object]] = {}
     for answer in hop.answers:
         reply = answer.reply
         key = (reply.address, reply.kind.value, reply.icmp, reply.ttl)
         groups.setdefault(key, []).extend((answer.probe.attempt, round(max(answer.rtt, 0), 6)))
-    return [hop.sent, *([*key, *attempts] for key, attempts in groups.items())]
+    sent = hop.sent if hop.answers or not hop.shared else 0
+    return [sent, *([*key, *attempts] for key, attempts in groups.items())]
 
 
 # -- from JSON ---------------------------------------------------------------------------

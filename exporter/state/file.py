@@ -134,13 +134,15 @@ def read(path: Path) -> tuple[dict[Key, Kept], list[str]]:
 
 def write(path: Path, kept: Iterable[Kept]) -> None:
     """Replace the file. Raises OSError."""
-    texts = (text for one in islice(kept, MAX_TARGETS) if (text := text_of(one)))
-    body = ",\n".join(texts)
+    texts = filter(None, map(text_of, islice(kept, MAX_TARGETS)))
     beside = _beside(path)
     descriptor = _create(beside)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(f'{{"version":{VERSION},"targets":[\n{body}\n]}}\n')
+            # One after the other: all of them together take as much memory as they do on disk.
+            stream.write(f'{{"version":{VERSION},"targets":[\n{next(texts, "")}')
+            stream.writelines(f",\n{text}" for text in texts)
+            stream.write("\n]}\n")
             stream.flush()
             # Before the rename, or a crash of the host could leave an empty file.
             os.fsync(stream.fileno())

@@ -51,6 +51,7 @@ def restore(record: Record, kept: Kept, places_of: PlacesOf) -> None:
     record.path_change = kept.path_change
     record.last_good = _seen_again(kept.last_good, record.target, places_of)
     record.first_bad = _seen_again(kept.first_bad, record.target, places_of)
+    record.changed()
 
 
 def _seen_again(

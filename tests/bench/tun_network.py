@@ -4,7 +4,11 @@
 
 The kernel hands every SYN to one process, which lets it meet the fate that the scenario says
 (`tests.simulated.network.fate`) and writes the answer back when it is due: the device at hop n
-answers 2 * n * `Scenario.delay` seconds later. tc netem is not in every kernel; this is.
+answers 2 * n * `Scenario.delay` seconds later. tc netem is not in every kernel; this is. Where
+`Layout.echo` says so, echo requests pass every filter, and the destination answers them.
+
+With `Layout.journal` it writes down what became of each SYN: what it was given to know, and when
+it really answered. `journal` reads that once the network is gone.
 
     prober 10.9.0.1 (tun0) -- path 0: 10.9.0.2  10.9.1.2 ... 10.9.(hops-1).2 the destination
                            -- path 1: 10.9.0.3  10.9.1.3 ... 10.9.(hops-1).3
@@ -22,10 +26,13 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from io import BufferedWriter, FileIO
 from ipaddress import IPv4Address
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 from tests.lab.lab import LabError
 from tests.lab.tun import IcmpBudgets, Outbox, TunLab, checksum, play
@@ -43,6 +50,10 @@ FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 WINDOW = 64_240
 #: A SYN without data: an IP header without options, and a TCP header of at most 60 octets.
 LARGEST_SYN = 80
+#: RFC 792: an echo request's payload, which is of even length here, comes back in the reply.
+ECHO_REQUEST, ECHO_REPLY = 8, 0
+LARGEST_ECHO = 128
+TCP_PROTOCOL, ICMP_PROTOCOL = 6, 1
 #: What the destination's own name is on: it answers over TCP, not over ICMP.
 TCP_ANSWERS = {"open": SYN | ACK, "closed": RST | ACK, "tcp-reset": RST | ACK}
 
@@ -63,6 +74,10 @@ class Layout:
 
     shared_hops: int = 0
     limited: bool = True
+    #: Whether destinations answer echo requests; else nobody takes notice of these.
+    echo: bool = False
+    #: The file of the journal; "" for none.
+    journal: str = ""
 
 
 class TunNetwork(TunLab):
@@ -85,23 +100,72 @@ def address(path: int, hop: int) -> str:
     return f"10.{FIRST_NETWORK + network}.{hop - 1}.{host + 2}"
 
 
+# -- the journal -----------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """One SYN: who answered it, and when it was taken and answered, on the monotonic clock.
+
+    `hop` is where its way ended; `answered` is 0 where it got no answer.
+    """
+
+    destination: bytes
+    source_port: int
+    port: int
+    ttl: int
+    hop: int
+    taken: float
+    answered: float
+
+
+ENTRY = struct.Struct("!4sHHBBdd")
+
+
+def journal(path: Path) -> Iterator[Entry]:
+    """The SYNs that a network has taken, by the time of their end."""
+    return map(Entry._make, ENTRY.iter_unpack(path.read_bytes()))
+
+
 # -- the network -----------------------------------------------------------------------
 
 
 class Network(Outbox):
     """Answers IPv4 packets; knows no socket and no clock."""
 
-    def __init__(self, scenario: Scenario, layout: Layout) -> None:
+    def __init__(
+        self, scenario: Scenario, layout: Layout, journal_file: BinaryIO | None = None
+    ) -> None:
         super().__init__()
         self._scenario = scenario
         self._layout = layout
+        self._journal = journal_file
+        #: Answer -> the SYN that it answers, and when that was taken.
+        self._asked: dict[bytes, tuple[bytes, Fate, float]] = {}
         self._budgets = IcmpBudgets()
         self._fate = lru_cache(maxsize=None)(lambda ttl, port: fate(scenario, ttl, port))
+        unfiltered = replace(scenario, rules=())
+        self._echo_fate = lru_cache(maxsize=None)(lambda ttl: fate(unfiltered, ttl, 0))
+        self._shared = [
+            IPv4Address(address(0, hop)).packed for hop in range(1, layout.shared_hops + 1)
+        ]
+
+    def due(self, now: float) -> bytes | None:
+        """The next answer, None when none is due."""
+        answer = super().due(now)
+        if answer and (asked := self._asked.pop(answer, None)):
+            self._write(*asked, answered=now)
+        return answer
 
     def take(self, packet: bytes, now: float) -> None:
         """Let one packet of the prober meet its fate."""
-        if not _is_bare_tcp(packet) or packet[18] != self._scenario.hops - 1:
+        if packet[:1] != b"\x45" or packet[18:19] != bytes((self._scenario.hops - 1,)):
             return
+        if _is_bare_tcp(packet):
+            self._take_segment(packet, now)
+        elif self._layout.echo and _is_echo_request(packet):
+            self._take_echo(packet, now)
+
+    def _take_segment(self, packet: bytes, now: float) -> None:
         flags = packet[33]
         if flags & FIN:
             self._after(now, self._scenario.hops, _segment(packet, RST | ACK, self._scenario.hops))
@@ -110,19 +174,40 @@ class Network(Outbox):
 
     def _take_syn(self, packet: bytes, now: float) -> None:
         end: Fate = self._fate(packet[8], int.from_bytes(packet[22:24], "big"))
-        if flags := TCP_ANSWERS.get(end.action):
-            self._after(now, end.hop, _segment(packet, flags, end.hop))
-            return
+        flags = TCP_ANSWERS.get(end.action)
+        answer = _segment(packet, flags, end.hop) if flags else self._error(packet, end, now)
+        if answer:
+            self._after(now, end.hop, answer)
+        if self._journal and answer:
+            self._asked[answer] = packet, end, now
+        elif self._journal:
+            self._write(packet, end, now)
+
+    def _take_echo(self, packet: bytes, now: float) -> None:
+        end: Fate = self._echo_fate(packet[8])
+        reached = end.hop == self._scenario.hops
+        answer = _echo_reply(packet, end.hop) if reached else self._error(packet, end, now)
+        if answer:
+            self._after(now, end.hop, answer)
+
+    def _error(self, packet: bytes, end: Fate, now: float) -> bytes | None:
+        """The ICMP error of the device where a packet ends, None where that sends none."""
         sender = self._responder(packet, end.hop)
         # The budget is the router's at the time that the SYN arrives there: half a trip later.
         if end.action == "drop" or end.hop in self._scenario.silent or not self._may(sender, now):
-            return
-        self._after(now, end.hop, _error(packet, sender, end))
+            return None
+        return _error(packet, sender, end)
+
+    def _write(self, packet: bytes, end: Fate, taken: float, answered: float = 0.0) -> None:
+        assert self._journal
+        ports = int.from_bytes(packet[20:22], "big"), int.from_bytes(packet[22:24], "big")
+        entry = Entry(packet[16:20], *ports, packet[8], end.hop, taken, answered)
+        self._journal.write(ENTRY.pack(*entry))
 
     def _responder(self, packet: bytes, hop: int) -> bytes:
         path = packet[16:20]  # 10, network, hop - 1, host
         if hop <= self._layout.shared_hops:
-            return IPv4Address(address(0, hop)).packed
+            return self._shared[hop - 1]
         return bytes((path[0], path[1], hop - 1, path[3]))
 
     def _may(self, router: bytes, now: float) -> bool:
@@ -134,8 +219,14 @@ class Network(Outbox):
 
 
 def _is_bare_tcp(packet: bytes) -> bool:
-    """Whether it is an IPv4 packet without options that holds a TCP header and no data."""
-    return 40 <= len(packet) <= LARGEST_SYN and packet[0] == 0x45 and packet[9] == 6
+    """Whether an IPv4 packet without options holds a TCP header and no data."""
+    return 40 <= len(packet) <= LARGEST_SYN and packet[9] == TCP_PROTOCOL
+
+
+def _is_echo_request(packet: bytes) -> bool:
+    """Whether an IPv4 packet without options holds an echo request of even length."""
+    fits = 28 <= len(packet) <= LARGEST_ECHO and len(packet) % 2 == 0
+    return fits and packet[9] == ICMP_PROTOCOL and packet[20] == ECHO_REQUEST
 
 
 def _segment(packet: bytes, flags: int, hop: int) -> bytes:
@@ -154,9 +245,16 @@ def _segment(packet: bytes, flags: int, hop: int) -> bytes:
         0,
         0,
     )
-    total = checksum(PSEUDO_HEADER.pack(destination, source, 6, TCP.size) + tcp)
+    total = checksum(PSEUDO_HEADER.pack(destination, source, TCP_PROTOCOL, TCP.size) + tcp)
     tcp = tcp[:16] + total.to_bytes(2, "big") + tcp[18:]
-    return _ip(destination, source, 6, hop, tcp)
+    return _ip(destination, source, TCP_PROTOCOL, hop, tcp)
+
+
+def _echo_reply(packet: bytes, hop: int) -> bytes:
+    """What answers an echo request in the destination's name."""
+    message = bytes((ECHO_REPLY, 0, 0, 0)) + packet[24:]
+    message = message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
+    return _ip(packet[16:20], packet[12:16], ICMP_PROTOCOL, hop, message)
 
 
 def _error(packet: bytes, sender: bytes, end: Fate) -> bytes:
@@ -166,7 +264,7 @@ def _error(packet: bytes, sender: bytes, end: Fate) -> bytes:
     kind, code = ICMP_OF_ACTION["ipv4"][end.action]
     message = ICMP.pack(kind, code, 0, 0) + quote
     message = ICMP.pack(kind, code, checksum(message), 0) + quote
-    return _ip(sender, packet[12:16], 1, end.hop, message)
+    return _ip(sender, packet[12:16], ICMP_PROTOCOL, end.hop, message)
 
 
 def _ip(source: bytes, destination: bytes, protocol: int, hop: int, payload: bytes) -> bytes:
@@ -185,10 +283,12 @@ def _scenario(told: dict[str, Any]) -> Scenario:
     return replace(Scenario(**told), rules=rules, expectations=())
 
 
+def _network(told: dict[str, Any]) -> Network:
+    layout = Layout(**told["layout"])
+    # Closed, and so written to its end, when the network goes.
+    written = BufferedWriter(FileIO(layout.journal, "wb")) if layout.journal else None
+    return Network(_scenario(told["scenario"]), layout, written)
+
+
 if __name__ == "__main__":
-    sys.exit(
-        play(
-            CONFIGURATION,
-            lambda told: Network(_scenario(told["scenario"]), Layout(**told["layout"])),
-        )
-    )
+    sys.exit(play(CONFIGURATION, _network))

@@ -178,18 +178,18 @@ def serve_exporter(port: int) -> None:
     server: Any = import_module("exporter.publish.server")
     sockets: Any = import_module("exporter.publish.sockets")
     web: Any = import_module("exporter.publish.web")
-    registry: Any = import_module("prometheus_client").CollectorRegistry()
     page = BODY.decode()
 
     async def reload() -> None: ...
 
     async def main() -> None:
         site = web.Site(
-            index=lambda: page,
+            index=lambda _number: iter([page]),
+            pages=lambda: 1,
             target=lambda _name: page,
             api_targets=list,
             api_target=lambda _name: None,
-            registry=registry,
+            metrics=lambda _encode, _names: iter([b""]),
             ready=lambda: True,
             reload=reload,
         )

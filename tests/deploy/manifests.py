@@ -46,7 +46,7 @@ def of_kind(manifests: Sequence[Manifest], *kinds: str) -> Manifest:
 
 def workload(manifests: Sequence[Manifest]) -> Manifest:
     """What runs the pods."""
-    return of_kind(manifests, "Deployment", "DaemonSet")
+    return of_kind(manifests, "Deployment", "DaemonSet", "StatefulSet")
 
 
 def pod(manifests: Sequence[Manifest]) -> Manifest:
@@ -65,7 +65,9 @@ def applied(operations: Sequence[Manifest], document: Manifest) -> Manifest:
             parent = parent[int(step) if isinstance(parent, list) else step]
         if operation["op"] != "add":
             del parent[last]  # raises where there is nothing to replace or to remove
-        if operation["op"] != "remove":
+        if last == "-":  # RFC 6902 section 4.1: behind the last element
+            parent.append(deepcopy(operation["value"]))
+        elif operation["op"] != "remove":
             parent[last] = deepcopy(operation["value"])
     result: Manifest = root
     return result

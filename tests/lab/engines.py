@@ -16,11 +16,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from exporter.model import Answer, Flow, ProbeError
 from exporter.probing.engines import ENGINES
@@ -33,6 +33,8 @@ PATIENCE = 5.0
 #: The command in front of an engine that needs less than root.
 UNPRIVILEGED = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 WRAPPERS: dict[str, Sequence[str]] = {"connect": UNPRIVILEGED}
+
+T = TypeVar("T")
 
 # -- the test's end --------------------------------------------------------------------
 
@@ -170,14 +172,32 @@ class ToldSyn(Told):
 
     _engine: SynEngine
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._reads = 0
+        for receiver in self._engine._receivers.values():
+            receiver._recvmsg = self._counting(receiver._recvmsg)
+
+    def _counting(self, recvmsg: Callable[..., T]) -> Callable[..., T]:
+        def counted(size: int, ancillary_size: int) -> T:
+            received = recvmsg(size, ancillary_size)
+            self._reads += 1
+            return received
+
+        return counted
+
+    def packets(self) -> int:
+        """How many packets were copied from the kernel, after the engine's self-test."""
+        return self._reads
+
     def numbers(self, number: int, ttl: int) -> tuple[int, int, int]:
         """The (source port, sequence number, mark) of the only probe with this TTL."""
         flow = self._flows[number]
-        sent = self._engine._flows[flow].state.marks.items()
+        state = self._engine._flows[flow].state
         return next(
             (flow.source_port, sequence, mark)
-            for mark, (probe, sequence) in sent
-            if probe.ttl == ttl
+            for mark, sequence in state.marks.items()
+            if state.sequences[sequence].ttl == ttl
         )
 
     def counts(self) -> dict[str, int]:

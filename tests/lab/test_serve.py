@@ -359,7 +359,7 @@ def test_check_prints_the_plan(lab: Lab) -> None:
     assert "engine: syn" in done.stdout
     assert "db" in done.stdout
     assert "10.9.11.2:5432" in done.stdout
-    assert "probes a minute: about 160" in done.stdout
+    assert "probes a minute: about 74" in done.stdout
     assert "series: about" in done.stdout
 
 

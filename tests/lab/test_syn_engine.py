@@ -46,8 +46,8 @@ def test_what_only_raw_sockets_see(syn: RemoteEngine) -> None:
     assert answers[4].reply_ttl == 61
 
 
-def test_more_flows_than_a_filter_holds(syn: RemoteEngine) -> None:
-    """With hundreds of flows, too, each answer arrives at its own."""
+def test_more_flows_to_one_endpoint_than_a_filter_holds(syn: RemoteEngine) -> None:
+    """With hundreds of flows to one endpoint, too, each answer arrives at its own."""
     flows = [syn.open(OPEN) for _ in range(210)]
     for count in (210, 200, 1):
         for flow in flows[count:]:
@@ -62,11 +62,13 @@ def test_more_flows_than_a_filter_holds(syn: RemoteEngine) -> None:
 
 
 def test_the_source_port_is_reserved(syn: RemoteEngine) -> None:
-    """No application gets the port of a flow, and anyone may have it afterwards."""
+    """No application gets the port of a flow while the engine runs, and anyone may afterwards."""
     flow = syn.open(OPEN)
     _, port = syn("flow", flow)
     assert syn("bind", port) == "EADDRINUSE"
     syn("release", flow)
+    assert syn("bind", port) == "EADDRINUSE"
+    syn("close")
     assert syn("bind", port) == ""
 
 
@@ -126,6 +128,27 @@ def test_other_programs_traffic_is_not_taken(lab: Lab, syn: RemoteEngine) -> Non
     syn("send", flow, 4)
     assert [seen.kind for seen in syn.receive(1)] == ["syn-ack"]
     assert syn("counts") == {"foreign": 0, "malformed": 0}
+    assert syn("packets") == 1
+
+
+def test_errors_of_other_programs_packets_are_not_read(
+    lab: Lab, syn: RemoteEngine, forger: Forger
+) -> None:
+    """Errors that quote another protocol, or a port of this host's that is not ours, stay away."""
+    flow = syn.open(SILENT)
+    sent = send(syn, flow, 9)
+    whole = forger.quote(sent)
+    others = [forger.quote(sent._replace(port=sent.port ^ 1 << bit)) for bit in range(16)]
+    throw(lab, *map(forger.expired, [*others, datagram(whole), whole]))
+    assert [seen.ttl for seen in syn.receive(1)] == [9]
+    assert syn("packets") == 1
+    assert syn("counts") == {"foreign": 0, "malformed": 0}
+
+
+def datagram(whole: bytes) -> bytes:
+    """A quote that claims to be of UDP."""
+    at = 6 if whole[0] >> 4 == 6 else 9
+    return whole[:at] + b"\x11" + whole[at + 1 :]
 
 
 # -- what the wire brings --------------------------------------------------------------
@@ -195,8 +218,8 @@ def broken_quotes(whole: bytes) -> list[bytes]:
 def other_quotes(whole: bytes) -> list[bytes]:
     """Quotes that do not claim to be of TCP: the other IP version, UDP, nothing."""
     if whole[0] >> 4 == 6:
-        return [b"\x45" + whole[1:], whole[:6] + b"\x11" + whole[7:], bytes(1000)]
-    return [b"\x65" + whole[1:], whole[:9] + b"\x11" + whole[10:], bytes(1400)]
+        return [b"\x45" + whole[1:], datagram(whole), bytes(1000)]
+    return [b"\x65" + whole[1:], datagram(whole), bytes(1400)]
 
 
 def test_hostile_errors_change_nothing(lab: Lab, syn: RemoteEngine, forger: Forger) -> None:
@@ -207,7 +230,7 @@ def test_hostile_errors_change_nothing(lab: Lab, syn: RemoteEngine, forger: Forg
     near = Sent(sent.port, (sent.sequence + 1) % WRAP, sent.mark ^ 0x8000)
     far = Sent(sent.port, 1, 1)
     broken = broken_quotes(whole)
-    foreign = [forger.quote(one) for one in (near, far._replace(port=sent.port + 1), far)]
+    foreign = [forger.quote(one) for one in (near, far)]
     throw(lab, *map(forger.expired, [*broken, *foreign, *other_quotes(whole), whole]))
     assert [(seen.ttl, seen.address) for seen in syn.receive(1)] == [(9, lab.scenario.address(1))]
     assert syn("counts") == {"foreign": len(foreign), "malformed": len(broken)}

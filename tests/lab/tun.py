@@ -155,8 +155,9 @@ def play(configuration: str, make: Callable[[Any], Network]) -> int:
     except (OSError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1
-    with suppress(PermissionError):
-        os.nice(-10)  # a network does not wait for a processor
+    with suppress(PermissionError):  # a network does not wait for a processor
+        os.nice(-10)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     print("ready", flush=True)
     _serve(tun, make(told))
     return 0

@@ -32,6 +32,7 @@ from exporter.model import (
     Reply,
     ReplyKind,
     Source,
+    SourceStatus,
     State,
     StopReason,
     Target,
@@ -319,6 +320,19 @@ def varied(name: str = "varied") -> Observation:
     )
 
 
+def spared(ttl: int, sent: int = 0, by: str = "") -> Hop:
+    """A hop that this trace left to others, one of whose probes it has answered."""
+    return Hop(ttl, sent, (), (answer(ttl, 1, address=by or address(ttl)),))
+
+
+def sparing(name: str = "sparing") -> Observation:
+    """An open path of which hop 2 was left to others, hop 3 asked in vain, hop 4 not asked."""
+    made = opened(name)
+    hops = (router(1), spared(2), spared(3, sent=1), Hop(4, 0), *routers(DISTANCE - 1)[4:])
+    whole = trace((*hops, end(DISTANCE, ReplyKind.SYN_ACK)), StopReason.DESTINATION)
+    return replace(made, trace=whole, conditions={2: Condition.SHARED, 3: Condition.SHARED})
+
+
 def sounding(
     full: Hop, hops: Iterable[Hop] = (), flow: Flow | None = None, engine: str = "syn"
 ) -> Trace:
@@ -426,8 +440,10 @@ def store(*observations: Observation, waiting: Iterable[Target] = ()) -> Store:
         STARTED_AT - 3600,
     )
     made.state_file_written = True
+    made.sources = (SourceStatus("/etc/egress/sd/*.json", successful=True, targets=3, left_out=1),)
     targets = {item.target.name: item.target for item in observations}
     made.configure((*targets.values(), *waiting))
+    made.configured = len(made)
     for item in observations:
         made.add(item)
     return made

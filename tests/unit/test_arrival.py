@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.probing.engines.stamps import arrival_time
+from exporter.probing.engines import stamps
+from exporter.probing.engines.stamps import STAMPING, Ancillary, Arrivals, arrival_time
 
 #: Two clocks at one moment: 2026-01-01 in nanoseconds, and seconds since some boot.
 WALL_NS = 1767225600_000_000_000
@@ -35,3 +39,25 @@ def test_no_step_gives_an_impossible_time(step: float, waited: float) -> None:
     stamp = WALL_NS - round(waited * 1e9)
     arrived = arrival_time(stamp, WALL_NS + round(step * 1e9), MONOTONIC)
     assert MONOTONIC - 2.0 <= arrived <= MONOTONIC
+
+
+def test_a_packet_that_comes_while_others_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clocks of a batch are read once, and again for what was stamped later than that."""
+    arrivals = (-0.001, 0.0, 0.0015, -0.001)
+    monkeypatch.setattr(stamps, "time", clocks(0.0))
+    batch = Arrivals()
+    monkeypatch.setattr(stamps, "time", clocks(0.002))
+    times = [batch.time_of(stamped(elapsed)) for elapsed in arrivals]
+    assert times == pytest.approx([MONOTONIC + elapsed for elapsed in arrivals], abs=1e-6)
+
+
+def clocks(elapsed: float) -> SimpleNamespace:
+    """Both clocks, so long after `WALL_NS` and `MONOTONIC`."""
+    wall_ns, monotonic = WALL_NS + round(elapsed * 1e9), MONOTONIC + elapsed
+    return SimpleNamespace(time_ns=lambda: wall_ns, monotonic=lambda: monotonic)
+
+
+def stamped(elapsed: float) -> Ancillary:
+    """The ancillary data of a packet that came so long after `WALL_NS`."""
+    seconds, nanoseconds = divmod(WALL_NS + round(elapsed * 1e9), 1_000_000_000)
+    return [(*STAMPING[:2], struct.pack("@qq", seconds, nanoseconds))]

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from exporter.diagnosis.conditions import conditions_of
 from exporter.model import FULL_TTL, Condition, Hop, ReplyKind, StopReason, Trace
-from tests.unit.samples import DISTANCE, answer, end, router, routers, silence, trace
+from tests.unit.samples import DISTANCE, answer, end, router, routers, silence, spared, trace
 
 GOOD = trace((*routers(DISTANCE - 1), end(DISTANCE, ReplyKind.SYN_ACK)), StopReason.DESTINATION)
 
@@ -106,3 +106,22 @@ def test_a_loop_loses_nothing() -> None:
     )
     found = conditions_of(trace((*routers(3), *hops), StopReason.HOP_LIMIT))
     assert Condition.LOSSY not in found.values()
+
+
+def test_a_hop_that_answers_others_is_shared() -> None:
+    """However often it was asked in vain; a hop that nobody knows has no condition."""
+    hops = (spared(1), spared(2, sent=1), spared(3, sent=3), Hop(4, 0), *GOOD.hops[4:])
+    found = conditions_of(replace(GOOD, hops=hops))
+    assert {ttl: found.get(ttl) for ttl in range(1, 5)} == {
+        1: Condition.SHARED,
+        2: Condition.SHARED,
+        3: Condition.SHARED,
+        4: None,
+    }
+
+
+def test_single_attempts_show_neither_limit_nor_loss() -> None:
+    """A hop that was asked once answers, or it does not."""
+    once = tuple(replace(hop, sent=1, answers=hop.answers[: hop.ttl % 2]) for hop in GOOD.hops)
+    found = conditions_of(replace(GOOD, hops=once))
+    assert set(found.values()) == {Condition.ANSWERS, Condition.UNANSWERED}

@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 from exporter.config import load, usage_text
 from exporter.config.files import MAX_FILE_BYTES
 from exporter.config.schema import TARGET_KEYS, TOP_KEYS, VARIABLES
-from exporter.config.targets import MAX_TARGETS
 from exporter.config.values import RESERVED_LABELS
 from exporter.config.words import MAX_LINE, one_line
 from exporter.model import Family, NamedZone, Source, Target
-from exporter.settings import ConfigurationError, Settings
+from exporter.settings import MAX_TARGETS, ConfigurationError, Settings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -80,6 +79,8 @@ DEFAULTS: dict[str, object] = {
     "zones": (),
     "reverse_dns": False,
     "as_table": None,
+    "sources": None,
+    "share": None,
     "warnings": (),
 }
 #: A password of characters that mean something to some parser.
@@ -572,7 +573,8 @@ def test_wrong_entry_of_endpoints(entry: str, said: str) -> None:
                     "engine, platform_networks, listen_address, port, log_format, log_traces, "
                     "connect_check, max_concurrent_traces, probes_per_second, "
                     "basic_auth_username, basic_auth_password, discover_services, state_file, "
-                    "reverse_dns, as_table, zones"
+                    "reverse_dns, as_table, split_targets, instance_count, zones, "
+                    "file_sd_configs, http_sd_configs"
                 )
             ],
         ),
@@ -1078,6 +1080,7 @@ def test_documented_variables() -> None:
         "CANARY": target.controls.canary,
         "FLOWS": target.controls.flows,
         "FAILING_FLOWS": target.controls.failing_flows,
+        "SPLIT_TARGETS": False,
     }
     for name, said in rows:
         default = defaults.get(name, "")

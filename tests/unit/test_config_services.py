@@ -547,7 +547,8 @@ def test_the_plan_shows_warnings_and_no_secret() -> None:
 
 def test_the_documented_service_and_mistake() -> None:
     """The page's credentials are accepted, and its mistake is in the words that are used."""
-    text = re.search(r"```json\n(.*?)```", DOCUMENTATION, re.DOTALL)
+    section = DOCUMENTATION.partition("\n## Bound services")[2]
+    text = re.search(r"```json\n(.*?)```", section, re.DOTALL)
     assert text
     credentials = json.loads(text[1])
     settings = load({"VCAP_SERVICES": vcap({"egress-exporter": credentials})})

@@ -241,6 +241,16 @@ def test_a_new_target_without_control_ports_is_compared_with_none() -> None:
     assert world.asked == []
 
 
+def test_a_port_that_is_closed_as_ever_is_compared_with_an_echo() -> None:
+    """An echo request that is meant to arrive, one for the hop before, and one for that TTL."""
+    world = World({ECHO: Way(ReplyKind.ECHO_REPLY)})
+    _, found = made(world, CLOSED, need=Need.ECHO)
+    first, last = samples.DISTANCE - 1, samples.DISTANCE
+    assert world.asked == [(ECHO, 0, Sounding(first, last, attempts=1))]
+    assert (world.sent, found.ports, found.flows) == (3, (), ())
+    assert found.echo
+
+
 def test_flows_of_every_cycle() -> None:
     """A target that wants four flows each time gets three more, hop by hop, and nothing else."""
     world = World(flows=(OPEN_WAY,))
@@ -615,11 +625,23 @@ ANSWERED = Way().sounded(Flow(samples.SOURCE, 1, "198.51.100.1", PORT), Sounding
 UNANSWERED = SILENT.sounded(Flow(samples.SOURCE, 1, "198.51.100.1", PORT), Sounding(1))
 
 
-def with_reply_ttl(trace: Trace, ttl: int) -> Trace:
+def with_reply_ttl(trace: Trace, ttl: int | None) -> Trace:
     """The trace, its end's answers having come with this TTL."""
     *hops, last = trace.hops
     answers = tuple(one._replace(reply=one.reply._replace(ttl=ttl)) for one in last.answers)
     return replace(trace, hops=(*hops, replace(last, answers=answers)))
+
+
+REFUSED = Handshake(success=False, duration=0.01, error="Connection refused")
+CLOSED_UNSEEN = with_reply_ttl(CLOSED, None)
+AS_EVER: dict[str, Any] = {
+    "verdict": replace(OPENED, state=State.CLOSED),
+    "trace": CLOSED,
+    "last_good": CLOSED,
+    "handshake": REFUSED,
+    "canary": None,
+    "quick": True,
+}
 
 
 @pytest.mark.parametrize(
@@ -638,6 +660,15 @@ def with_reply_ttl(trace: Trace, ttl: int) -> Trace:
         ),
         (Need.EVERYTHING, {"last_good": FILTERED}),
         (Need.EVERYTHING, {"trace": with_reply_ttl(OPEN, 60)}),
+        (Need.ECHO, AS_EVER),
+        (Need.ECHO, AS_EVER | {"handshake": None}),
+        (Need.EVERYTHING, AS_EVER | {"quick": False}),
+        (Need.EVERYTHING, AS_EVER | {"handshake": CONNECTED}),
+        (Need.EVERYTHING, AS_EVER | {"last_good": None}),
+        (Need.EVERYTHING, AS_EVER | {"last_good": with_reply_ttl(OPEN, 53)}),
+        (Need.EVERYTHING, AS_EVER | {"last_good": with_reply_ttl(CLOSED, 52)}),
+        (Need.EVERYTHING, AS_EVER | {"trace": CLOSED_UNSEEN, "last_good": CLOSED_UNSEEN}),
+        (Need.EVERYTHING, AS_EVER | {"verdict": replace(OPENED, state=State.RESET)}),
     ],
     ids=[
         "all is well",
@@ -650,10 +681,19 @@ def with_reply_ttl(trace: Trace, ttl: int) -> Trace:
         "another distance than before",
         "no distance before",
         "from a nearer device",
+        "closed as ever",
+        "closed as ever, not connected",
+        "closed, and traced wholly",
+        "closed, and connected",
+        "closed for the first time",
+        "open before",
+        "closed from elsewhere before",
+        "closed, the reply TTL not seen",
+        "reset",
     ],
 )
 def test_what_a_trace_needs(expected: Need, changes: dict[str, Any]) -> None:
-    """An `open` that nothing speaks against; all else gets controls."""
+    """Nothing for an `open`, an echo for a `closed` as ever, that nothing speaks against."""
     given: dict[str, Any] = {
         "verdict": OPENED,
         "trace": with_reply_ttl(OPEN, 53),

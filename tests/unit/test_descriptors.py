@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exporter.config.schema import Globals
+from exporter.config.sources import MAX_SOURCES
 from exporter.probing.driver import PROBE_BURST
 from exporter.probing.engines.waiting import MOST_SOCKETS, PATIENCE
 from exporter.publish.server import MAX_CONNECTIONS
@@ -23,6 +24,7 @@ MOST = {
     * Globals.model_fields["max_concurrent_traces"].default,
     "the event loop's epoll, and the pair that wakes it": 3,
     "standard input, output and error": 3,
+    "a list of targets that is asked for or read, of each source": MAX_SOURCES,
     "a file that is read: configuration, routes, counters, resolv.conf": 4,
 }
 

@@ -9,20 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prometheus_client.exposition import generate_latest
 
 from exporter.as_table import AsTable, load
 from exporter.config import load as settings_of
 from exporter.directory import Directory, read_table
 from exporter.model import Observation, Place, Zone
 from exporter.names import Names
-from exporter.publish.log import LogStats
-from exporter.publish.metrics import registry
 from exporter.publish.objects import observation_object, to_json
 from exporter.publish.pages import Pages
 from exporter.publish.text import AS_NAME_LENGTH, render_trace
 from exporter.settings import ConfigurationError
 from tests.unit import samples
+from tests.unit.scraping import exposed
 
 FIRST, SECOND = samples.address(1), samples.address(2)
 NAMES = {FIRST: "cell-7.example.net"}
@@ -179,7 +177,7 @@ def test_metrics_have_zone_and_name_and_go_by_side() -> None:
     seen = replace(
         seen, places={**seen.places, samples.address(3): Place(Zone.EXTERNAL, "provider")}
     )
-    lines = generate_latest(registry(samples.store(seen), LogStats())).decode().split("\n")
+    lines = exposed(samples.store(seen)).split("\n")
     assert any(
         line.startswith("egress_hop_info{")
         and f'address="{FIRST}",hop="1",name="cell-7.example.net"' in line
@@ -193,7 +191,7 @@ def test_metrics_have_zone_and_name_and_go_by_side() -> None:
 def test_the_page_escapes_names() -> None:
     """A name of the network's reaches the page as text, whatever it holds."""
     seen = placed(replace(KNOWN, name="<script>alert(1)</script>", as_name="<b>"))
-    page = Pages(samples.store(seen), "1").index(samples.STARTED_AT)
+    page = "".join(Pages(samples.store(seen), "1").index(1, samples.STARTED_AT))
     assert "&lt;script&gt;alert(1)&lt;/script&gt; (" in page
     assert "[AS64500 &lt;b&gt;]" in page
     assert "<script>" not in page

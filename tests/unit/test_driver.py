@@ -9,14 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model import Failure, FailureReason, Flow, Plan, ProbeError, StopReason, Trace
-from exporter.probing.driver import REFILL_QUANTUM, Driver, TokenBucket
-from tests.unit.playing import START, SYN_ACK, World, chain, nobody
+from exporter.model import (
+    Failure,
+    FailureReason,
+    Flow,
+    Plan,
+    ProbeError,
+    Sounding,
+    StopReason,
+    Trace,
+)
+from exporter.probing.driver import FLIGHT_TIME, HEAD_START, REFILL_QUANTUM, Driver, TokenBucket
+from exporter.probing.tracer import Tracer
+from tests.unit.playing import REJECTED, START, SYN_ACK, World, chain, nobody
 from tests.unit.worlds import WorldEngine, pump_all
 
 PLAN = Plan()
 ONCE = Plan(attempts=1)
 OPEN = chain(6, SYN_ACK)
+SOUNDING = Sounding(attempts=1)
 NO_ROUTE = ProbeError(Failure(FailureReason.NO_ROUTE, "no route"))
 
 
@@ -29,8 +40,8 @@ class Stage:
     done: dict[str, Trace] = field(default_factory=dict)
     failed: dict[str, Exception] = field(default_factory=dict)
 
-    def start(self, destination: str, plan: Plan = PLAN) -> Flow:
-        """Begin a trace."""
+    def start(self, destination: str, plan: Plan | Sounding = PLAN) -> Flow:
+        """Begin a trace or a sounding."""
         return self.driver.start(
             destination,
             443,
@@ -251,3 +262,91 @@ def test_a_fault_that_nobody_takes_is_raised(stage: OpenStage) -> None:
     with pytest.raises(RuntimeError, match="bug in send"):
         one.driver.pump(START)
     assert one.driver.pump(START) is None
+
+
+# -- who goes first --------------------------------------------------------------------
+
+
+def lined_up(stage: Stage, others: int) -> None:
+    """Have so many traces to silent destinations wait for tokens."""
+    for number in range(others):
+        stage.start(f"10.9.5.{number + 3}", ONCE)
+
+
+def test_a_sounding_goes_before_traces(stage: OpenStage) -> None:
+    """When tokens are short, a control that begins last gets its probe with the next tokens."""
+    short = stage(*[nobody] * 21, rate=100, burst=4)
+    lined_up(short, 20)
+    short.engine.now = short.driver.pump(short.engine.now) or 0.0
+    short.start("10.9.5.2", SOUNDING)
+    short.engine.now = short.driver.pump(short.engine.now) or 0.0
+    short.driver.pump(short.engine.now)
+    sent = [flow.destination for _, flow in short.engine.sent]
+    assert "10.9.5.2" not in sent[:4]
+    assert "10.9.5.2" in sent[4:6]
+
+
+def test_a_confirmation_goes_before_sweeps(stage: OpenStage) -> None:
+    """A failing target's SYN with an ordinary TTL overtakes what other traces wait to send."""
+    short = stage(chain(3, REJECTED), *[nobody] * 40, rate=100, burst=4)
+    short.start("10.9.5.2", Plan(attempts=1))
+    short.driver.pump(short.engine.now)
+    lined_up(short, 40)
+    pump_all(short.driver, short.engine)
+    failing = [n for n, (_, flow) in enumerate(short.engine.sent) if flow.destination == "10.9.5.2"]
+    # Its window of four, the others' of the same burst, and then the confirmation.
+    assert failing[4] < 12
+
+
+def test_nobody_waits_for_ever_behind_confirmations(stage: OpenStage) -> None:
+    """Who has waited HEAD_START longer than a sounding goes before it, however many there are."""
+    short = stage(*[nobody] * 300, rate=10, burst=2)
+    short.start("10.9.5.2", ONCE)
+    for number in range(3, 302):
+        short.start(f"10.9.5.{number}", Sounding(attempts=1, seconds=60))
+        short.driver.pump(short.engine.now)
+        short.engine.now += HEAD_START / 100
+    assert short.engine.sent_by["10.9.5.2"] > 2
+    assert len(short.engine.sent) < len(short.engine.opened)
+
+
+def test_no_more_than_so_many_are_on_their_way(stage: OpenStage) -> None:
+    """Beyond the engine's bound a probe waits until one is answered, or old; nothing fails."""
+    crowd = stage(*[nobody] * 10, *[OPEN] * 10)
+    crowd.engine.most_on_their_way = bound = 20
+    crowd.driver = Driver(crowd.engine, 1000, 100)
+    crowd.run(ONCE)
+    times = [at for at, flow in crowd.engine.sent if flow.destination in silent(crowd)]
+    for first, later in zip(times, times[bound:], strict=False):
+        assert later - first >= FLIGHT_TIME
+    assert {trace.stop_reason for trace in crowd.done.values()} == {
+        StopReason.SILENCE,
+        StopReason.DESTINATION,
+    }
+
+
+def silent(crowd: Stage) -> set[str]:
+    """The destinations where nobody answers."""
+    return {destination for destination, world in crowd.engine.worlds.items() if world is nobody}
+
+
+def test_probes_are_counted(stage: OpenStage) -> None:
+    """The driver knows how many probes have left; one that the host refused has not."""
+    two = stage(OPEN, OPEN)
+    two.engine.refusals["10.9.5.2"] = NO_ROUTE
+    two.run()
+    assert two.driver.probes_sent == len(two.engine.sent) > 0
+
+
+def test_only_who_is_due_is_asked(stage: OpenStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that comes before anything is due or has arrived asks no trace at all."""
+    crowd = stage(*[nobody] * 50, burst=1000)
+    for destination in crowd.engine.worlds:
+        crowd.start(destination)
+    wanted = crowd.driver.pump(START)
+    assert wanted
+    asked: list[float] = []
+    monkeypatch.setattr(Tracer, "next_probe", lambda _, now: asked.append(now))
+    assert crowd.driver.pump((START + wanted) / 2) == wanted
+    assert asked == []
+    assert not crowd.driver.busy

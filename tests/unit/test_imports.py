@@ -34,7 +34,9 @@ RULES = {
     "exporter.paths": May("model"),
     "exporter.store": May("history model paths"),
     "exporter.state": May("history model paths state store"),
+    "exporter.compact": May("model"),
     "exporter.surroundings": May("model"),
+    "exporter.shares": May("model"),
     "exporter.settings": May("model"),
     "exporter.config": May(
         "config model settings", "pydantic pydantic_core pydantic_settings yaml"
@@ -54,20 +56,25 @@ RULES = {
     "exporter.as_table": May(),
     "exporter.directory": May("as_table model names settings"),
     "exporter.networks": May("diagnosis model rtnetlink"),
+    "exporter.discovery": May("discovery model settings"),
+    "exporter.discovery.http": May("discovery model settings", "tornado"),
     "exporter.verbs": May("model"),
     "exporter.controls": May("controls diagnosis model verbs"),
     "exporter.controls.elsewhere": May("model store"),
-    "exporter.observer": May("controls diagnosis model verbs"),
-    "exporter.plan": May("as_table controls diagnosis model probing publish settings"),
+    "exporter.observer": May("controls diagnosis model schedule verbs"),
+    "exporter.estimate": May("controls model observer probing schedule"),
+    "exporter.plan": May(
+        "as_table controls diagnosis estimate model probing publish settings shares"
+    ),
     "exporter.privileges": May(),
     "exporter.rtnetlink": May(),
     "exporter.service": May(
-        "as_table controls diagnosis directory model names networks observer publish schedule "
-        "settings state store surroundings verbs"
+        "as_table compact controls diagnosis directory discovery model names networks "
+        "observer publish schedule settings shares state store surroundings verbs"
     ),
     "exporter.__main__": May(
-        "config controls diagnosis directory model names networks observer plan privileges probing "
-        "publish service settings verbs"
+        "config controls diagnosis directory discovery model names networks observer plan "
+        "privileges probing publish service settings verbs"
     ),
 }
 
@@ -149,3 +156,21 @@ def test_start_up_does_not_load_scapy() -> None:
     """Importing the command line leaves scapy out: 45 MB and 0.25 s that `check` never needs."""
     code = "import sys, exporter.__main__; sys.exit('scapy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+CONNECTING = """
+import socket, sys
+from exporter.model import FULL_TTL
+from exporter.probing.engines.connect import ConnectEngine
+with socket.create_server(("127.0.0.1", 0)) as server:
+    engine = ConnectEngine()
+    flow = engine.open(*server.getsockname())
+    engine.send(flow, FULL_TTL, 1)
+    engine.close()
+sys.exit("scapy" in sys.modules)
+"""
+
+
+def test_the_connect_engine_never_loads_scapy() -> None:
+    """Where no raw packet is built, nothing is loaded to build one."""
+    subprocess.run([sys.executable, "-c", CONNECTING], cwd=ROOT, check=True)

@@ -15,6 +15,7 @@ from exporter.diagnosis.verdict import judge as sound_judge
 from exporter.diagnosis.zones import ZoneMap
 from exporter.model import (
     FULL_TTL,
+    Confidence,
     Controlled,
     Controls,
     Failure,
@@ -37,6 +38,7 @@ from exporter.model import (
     Verdict,
 )
 from exporter.observer import ADDRESS_SPACING, NOTHING_KNOWN, observe
+from exporter.schedule.depth import plan_of
 from exporter.verbs import Probing, refusing
 from tests.unit import samples, virtual
 
@@ -68,6 +70,8 @@ class Verbs:
     connecting: float = 0.0
     #: (address, preferred source port, seconds since the start) of each trace.
     traced: list[tuple[str, int, float]] = field(default_factory=list)
+    #: Address -> the plan by which it was traced.
+    plans: dict[str, Plan] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     #: What the canary gives, and the ports at which it was asked.
     canary: Trace | Exception | None = None
@@ -82,9 +86,10 @@ class Verbs:
         """Look up."""
         return await self._give("resolve", self.addresses)
 
-    async def probe(self, address: str, port: int, _plan: Plan, source_port: int) -> Trace:
+    async def probe(self, address: str, port: int, plan: Plan, source_port: int) -> Trace:
         """Trace to the address that is asked for."""
         self.order.append("trace")
+        self.plans[address] = plan
         self.traced.append((address, source_port, virtual.now()))
         made = await self._give("trace", self.traces.get(address, self.trace))
         return replace(made, flow=Flow(samples.SOURCE, source_port or 33434, address, port))
@@ -228,11 +233,77 @@ def test_a_healthy_cycle_has_a_canary_and_no_control() -> None:
     assert (verbs.canaries, verbs.sounded) == ([443], [])
 
 
+def test_a_healthy_cycle_with_several_flows() -> None:
+    """Whoever wants several flows each time has them, and nothing else."""
+    several = replace(TARGET, controls=Controls(flows=3))
+    verbs = Verbs(sounding=cast("Trace", OPEN.trace))
+    seen = observed(verbs, SEEN_BEFORE, several)
+    assert (verbs.sounded, len(seen.controlled.flows)) == ([443, 443], 2)
+
+
 def test_the_first_healthy_cycle_compares_one_other_port() -> None:
     """How far away the destination is no earlier trace has shown."""
     verbs = Verbs(sounding=SILENT_CONTROL)
     seen = observed(verbs)
     assert (verbs.sounded, len(seen.controlled.ports)) == ([80], 1)
+
+
+CLOSED = cast("Trace", samples.closed().trace)
+#: In which cycle a closed target is checked, and in which it is traced wholly.
+CHECKED, WHOLE = (
+    next(n for n in range(1, 99) if plan_of(TARGET, Known(steady=n)).quick is quick)
+    for quick in (True, False)
+)
+
+
+def echoed(distance: int) -> Trace:
+    """An echo that is answered from so far away, by one router fewer on the way."""
+    end = samples.end(distance, ReplyKind.ECHO_REPLY, sent=1)
+    (answer,) = end.answers
+    full = answer._replace(probe=answer.probe._replace(ttl=FULL_TTL))
+    hops = [Hop(ttl, 0) for ttl in range(1, distance - 1)]
+    hops += [samples.router(distance - 1, sent=1), end]
+    return samples.trace(hops, StopReason.DESTINATION, 0, Hop(FULL_TTL, 1, (full,)))
+
+
+UNHEARD_ECHO = samples.trace((), StopReason.SILENCE, 0, Hop(FULL_TTL, 1))
+
+
+@pytest.mark.parametrize(
+    ("steady", "echo", "canary", "alone"),
+    [
+        (CHECKED, echoed(12), SILENT_CONTROL, True),
+        (WHOLE, echoed(12), SILENT_CONTROL, False),
+        (0, echoed(12), SILENT_CONTROL, False),
+        (CHECKED, echoed(14), SILENT_CONTROL, False),
+        (CHECKED, UNHEARD_ECHO, SILENT_CONTROL, False),
+        (CHECKED, NO_CONTROL, SILENT_CONTROL, False),
+        (CHECKED, echoed(12), ANSWERED_CONTROL, False),
+    ],
+    ids=["as ever", "whole", "new", "from farther", "no echo", "none sent", "the canary sings"],
+)
+def test_a_port_that_is_closed_as_ever_needs_an_echo_alone(
+    steady: int, echo: Trace | ProbeError, canary: Trace, *, alone: bool
+) -> None:
+    """Where it comes from elsewhere or not at all, the port is looked at as what fails."""
+    asked = 0
+
+    async def ask(_address: str, _sounding: Sounding) -> Trace:
+        nonlocal asked
+        asked += 1
+        if isinstance(echo, ProbeError):
+            raise echo
+        return echo
+
+    verbs = Verbs(trace=CLOSED, handshake=REFUSED, canary=canary, sounding=SILENT_CONTROL)
+    probing = replace(verbs.probing(), echo=ask)
+    known = {samples.DESTINATION: Known(40002, CLOSED, steady)}
+    seen = virtual.run(observe(TARGET, probing, ZONES, known))
+    assert asked >= 1
+    assert bool(verbs.sounded) is not alone
+    if alone:
+        assert (seen.verdict.state, seen.verdict.confidence) == (State.CLOSED, Confidence.HIGH)
+        assert seen.controlled == Controlled(canary=canary, echo=echoed(12))
 
 
 def test_a_cycle_that_fails_has_controls() -> None:
@@ -373,6 +444,14 @@ def test_the_first_address_of_all() -> None:
     verbs = Verbs(addresses=["192.0.2.9", samples.DESTINATION])
     observed(verbs)
     assert verbs.traced[0][:2] == ("192.0.2.9", 0)
+
+
+@pytest.mark.parametrize("steady", [0, 1])
+def test_what_answers_as_ever_is_traced_quickly(steady: int) -> None:
+    """An address that is steady is checked, any other one is traced by the whole plan."""
+    verbs = Verbs()
+    observed(verbs, {samples.DESTINATION: Known(40002, OPEN.trace, steady)})
+    assert verbs.plans == {samples.DESTINATION: replace(TARGET.plan, quick=bool(steady))}
 
 
 # -- all addresses ---------------------------------------------------------------------

@@ -131,6 +131,19 @@ def checksums(packet: Packet) -> tuple[int, int]:
     return packet[TCP].chksum, type(packet)(bytes(copy))[TCP].chksum
 
 
+def test_scapy_is_called_once_for_each_ip_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Templates for other flows, and all probes, are made without it."""
+    for flow in (FLOW, FLOW6):
+        SynTemplate(flow)
+
+    def refuse(_packet: Packet) -> bytes:
+        raise AssertionError("scapy is slow")
+
+    monkeypatch.setattr(Packet, "__bytes__", refuse)
+    for flow in (FLOW, FLOW6):
+        SynTemplate(flow._replace(source_port=7, destination_port=8)).patch(1, 2, 3)
+
+
 @pytest.mark.parametrize("sequence", [0, 1, 0xFFFF, 0x10000, 0xFFFF0000, 0xFFFFFFFF])
 def test_checksums_fold_at_the_edges(sequence: int) -> None:
     """A carry out of 16 bits is added back, however often."""

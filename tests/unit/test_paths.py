@@ -92,3 +92,31 @@ def test_the_routers_of_a_hop_are_bounded() -> None:
         path, moved = path.after(trace(hop(1, "steady", f"new{number}")))
         assert moved == ()
     assert len(path.hops[1]) <= MAX_BRANCHES
+
+
+def spared(ttl: int, *routers: str) -> Hop:
+    """A hop that was not asked; others were answered there by the routers."""
+    return Hop(ttl, 0, (), hop(ttl, *routers).answers)
+
+
+def test_a_spared_hop_shows_a_change() -> None:
+    """Who waits for its turn to ask tells it as soon as others have met another router."""
+    known, told = trace(hop(1, "a"), hop(2, "z")), trace(spared(1, "b"), hop(2, "z"))
+    assert moves(known, told) == (Moved(1, ("a",), ("b",)),)
+    assert moves(known, trace(spared(1, "b", "a"), hop(2, "z"))) == ()
+
+
+def test_a_spared_hop_shows_each_router_once() -> None:
+    """Whichever of the two is heard next, by this trace or by others, nothing has changed again."""
+    known, told = trace(hop(1, "a"), hop(2, "z")), trace(spared(1, "b"), hop(2, "z"))
+    for one in (known, told, trace(hop(1, "b"), hop(2, "z"))):
+        assert moves(known, told, one) == ()
+    assert moves(known, told, trace(hop(1, "c"))) == (Moved(1, ("a", "b"), ("c",)),)
+
+
+def test_nothing_is_learnt_of_others_routers_alone() -> None:
+    """A hop that never answered this target, or another flow of it, has nothing to compare."""
+    told = trace(spared(1, "b"), hop(2, "z"))
+    assert moves(told, trace(hop(1, "a"), hop(2, "z"))) == ()
+    other = trace(spared(1, "b"), hop(2, "z"), source_port=40000)
+    assert moves(trace(hop(1, "a"), hop(2, "z")), other) == ()

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
 
-from exporter.model import Failure, FailureReason, Flow, Plan, ProbeError, StopReason, Trace
+from exporter.model import (
+    Answer,
+    Failure,
+    FailureReason,
+    Flow,
+    Plan,
+    ProbeError,
+    StopReason,
+    Trace,
+)
 from exporter.probing import driver as driver_module
 from exporter.probing.driver import Driver, Prober
 from tests.unit import virtual
@@ -70,6 +79,28 @@ def test_many_traces_at_once() -> None:
             assert {each.distance for each in done} == {6}
             assert virtual.now() < 0.1
             assert (await silent).stop_reason is StopReason.SILENCE
+
+    virtual.run(main())
+
+
+def test_a_lone_trace_is_read_soon_and_a_crowd_in_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many traces wake the prober no oftener than every TICK, where one sweeps without delay."""
+
+    async def main() -> None:
+        async with probing(OPEN, *[OPEN] * 20) as (prober, engine):
+            reads: list[float] = []
+
+            def receive() -> Iterator[tuple[Flow, Answer]]:
+                reads.append(virtual.now())
+                return LoopEngine.receive(engine)
+
+            monkeypatch.setattr(engine, "receive", receive)
+            await trace(prober, 2)
+            assert virtual.now() == pytest.approx(0.02, abs=2 * driver_module.SWEEP_TICK)
+            reads.clear()
+            began = virtual.now()
+            await asyncio.gather(*(trace(prober, host) for host in range(3, 23)))
+            assert len(reads) <= 2 + (virtual.now() - began) / driver_module.TICK
 
     virtual.run(main())
 

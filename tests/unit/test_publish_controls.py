@@ -279,5 +279,5 @@ def test_the_page_lists_the_controls() -> None:
     page = Pages(store, "1.2.3").target("balanced", samples.STARTED_AT) or ""
     assert "<li>port 443: SYN-ACK at hop 12</li>" in page
     assert "flows by source port, where they differ:" in page
-    index = Pages(store, "1.2.3").index(samples.STARTED_AT)
+    index = "".join(Pages(store, "1.2.3").index(1, samples.STARTED_AT))
     assert "<b>" not in index

@@ -20,7 +20,7 @@ from exporter.model import Observation
 from exporter.publish import log
 from exporter.publish.log import FORMATTERS, Format, LogStats, Policy, TraceLog, Writer
 from exporter.publish.text import render_trace, summary_line
-from exporter.schedule.cadence import Cadence, splay
+from exporter.schedule.cadence import Cadence, first_spacing, joining
 from exporter.store import Change
 from tests.unit import samples
 
@@ -408,7 +408,7 @@ MINUTES = 5
 
 def ticks(targets: int, interval: float) -> list[tuple[float, int]]:
     """(second, target) of five minutes, as the scheduler spreads them."""
-    cadences = [splay(index, targets, interval, 0.0) for index in range(targets)]
+    cadences = joining((), targets, interval, 0.0, first_spacing(interval, targets))
     return sorted((at, n) for n, cadence in enumerate(cadences) for at in times(cadence))
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
-from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client import Metric, generate_latest
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -34,16 +34,19 @@ from exporter.model import (
 )
 from exporter.publish import metrics, tables
 from exporter.publish.log import LogStats
-from exporter.publish.metrics import EgressCollector, registry
+from exporter.publish.metrics import Exposition, ProgramCollector, Writer
 from exporter.publish.tables import (
     PROGRAM_METRICS,
     TARGET_METRICS,
     series_of_program,
     series_of_target,
 )
-from exporter.store import Store
+from exporter.state.kept import keep, restore
+from exporter.store import Record, Store
 from tests.conftest import Golden
 from tests.unit import samples
+from tests.unit.crowd import crowd, member
+from tests.unit.scraping import ENCODERS, Encode, exposed, plainly_exposed, scraped, without_process
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -83,9 +86,15 @@ OF_PROGRAM = {
     "egress_source_info": ("info", "address instance_index instance_guid cell"),
     "egress_engine_info": ("info", "engine reason"),
     "egress_unseen_icmp_errors_total": ("counter", ""),
+    "egress_scheduler_lag_seconds": ("gauge", ""),
     "egress_build_info": ("info", "version pythonversion"),
     "egress_config_last_reload_successful": ("gauge", ""),
     "egress_config_last_reload_success_timestamp_seconds": ("gauge", ""),
+    "egress_targets_configured": ("gauge", ""),
+    "egress_targets_traced": ("gauge", ""),
+    "egress_discovery_last_refresh_successful": ("gauge", "source"),
+    "egress_discovery_targets": ("gauge", "source"),
+    "egress_discovery_left_out_entries": ("gauge", "source"),
     "egress_state_file_last_write_successful": ("gauge", ""),
     "egress_log_lines_dropped_total": ("counter", ""),
     "egress_scrape_errors_total": ("counter", ""),
@@ -119,7 +128,7 @@ class Scrape:
     """The samples of one scrape, read back from the text format."""
 
     def __init__(self, store: Store) -> None:
-        text = generate_latest(registry(store, LogStats())).decode()
+        text = exposed(store)
         self.samples = [sample for family in parse_text(text) for sample in family.samples]
 
     def names(self) -> set[str]:
@@ -176,7 +185,7 @@ def test_the_tables_hold_the_promised_metrics() -> None:
 @pytest.mark.parametrize("name", [*OF_TARGET, *OF_PROGRAM])
 def test_every_metric_is_exposed_with_help_type_and_labels(name: str) -> None:
     """Each metric of the design comes out of a scrape with all that belongs to it."""
-    text = generate_latest(registry(full_store(), LogStats())).decode()
+    text = exposed(full_store())
     type_, own = {**OF_TARGET, **OF_PROGRAM}[name]
     # The text format has no info type: Prometheus' own are gauges.
     assert metadata(text, "TYPE")[name] == {"info": "gauge"}.get(type_, type_)
@@ -194,23 +203,119 @@ def test_no_configured_label_can_meet_a_label_of_the_metrics() -> None:
     assert own | {"target"} <= RESERVED_LABELS
 
 
-def test_the_collector_is_the_approved_one(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exposition of all samples is that of the golden file."""
+def test_the_exposition_is_the_approved_one(
+    golden: Golden, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exposition of all samples is that of the golden file, up to what is the process's."""
     monkeypatch.setattr(tables, "__version__", "1.2.3")
     monkeypatch.setattr(platform, "python_version", lambda: "3.11.0")
-    registry(samples.store(), LogStats())  # takes away the "created" series
-    made = CollectorRegistry()
-    made.register(EgressCollector(full_store(), LogStats()))
-    golden("metrics.txt", generate_latest(made).decode())
+    golden("metrics.txt", without_process(exposed(full_store())))
+
+
+@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
+@pytest.mark.parametrize("store", [full_store(), crowd(40), samples.store()])
+def test_the_lines_are_those_of_a_plain_collector(store: Store, encode: Encode) -> None:
+    """What is written from templates is, byte for byte, what prometheus_client would write."""
+    plain = plainly_exposed(store, encode).removesuffix("# EOF\n")
+    assert exposed(store, encode=encode).startswith(plain)
+    if encode is generate_latest:
+        assert [s for f in parse_text(plain) for s in f.samples] == [
+            sample for sample in Scrape(store).samples if sample.name.startswith("egress_")
+        ]
 
 
 def test_promtool_has_nothing_to_say() -> None:
     """`promtool check metrics` is silent about everything that a scrape gives."""
-    text = generate_latest(registry(full_store(), LogStats()))
+    text = exposed(full_store()).encode()
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+# -- what is written when --------------------------------------------------------------
+
+
+def test_only_what_has_changed_is_written_anew() -> None:
+    """A second scrape writes the lines of the targets that were observed since, or skipped."""
+    store = crowd(8)
+    exposition = Exposition(store, LogStats())
+    with patch.object(metrics.Writer, "lines", autospec=True, side_effect=Writer.lines) as lines:
+        scraped(exposition)
+        assert lines.call_count == 8
+        store.add(member(3, cycle=1))
+        store.skip("target-0005")
+        text = scraped(exposition)
+        assert [call.args[1].target.name for call in lines.call_args_list[8:]] == [
+            *("target-0003", "target-0005")
+        ]
+    assert without_process(text) == without_process(exposed(store))
+
+
+def test_each_change_gives_a_record_another_version() -> None:
+    """Whoever changes a record says so, and no version is used twice."""
+    store = samples.store(samples.opened("web"))
+    (record,) = store
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: store.add(samples.filtered("web")),
+        lambda: store.skip("web"),
+        lambda: store.configure([replace(record.target, interval=5)]),
+        lambda: restore(record, keep(record), lambda _: {}),
+    )
+    versions = [record.version]
+    for change in changes:
+        change()
+        versions.append(record.version)
+    versions.append(Record(record.target).version)
+    assert versions == sorted(set(versions))
+
+
+def test_a_scrape_never_mixes_two_versions_of_a_target() -> None:
+    """All that a scrape says of a target is of one cycle, whatever is observed meanwhile."""
+    store = crowd(200)
+    exposition = Exposition(store, LogStats())
+    cycles = {name: {1} for name in (record.target.name for record in store)}
+    for cycle in (2, 3):
+        pieces, made = exposition.pieces(generate_latest, ()), []
+        for number, piece in enumerate(pieces):
+            made.append(piece)
+            store.add(member(number * 7 % 200, cycle))
+        families = {f.name: f.samples for f in parse_text(b"".join(made).decode())}
+        traces = {s.labels["target"]: s.value for s in families["egress_traces"]}
+        probes = [s for s in families["egress_hop_probes"] if s.labels["hop"] == "1"]
+        assert {s.labels["target"]: s.value / 3 for s in probes} == traces
+        for name, value in traces.items():
+            cycles[name].add(int(value))
+    assert max(map(len, cycles.values())) > 1
+
+
+def test_every_piece_is_quick_to_make() -> None:
+    """The lines of one target, or of a metric of a hundred targets: no piece is large."""
+    pieces = list(Exposition(crowd(250), LogStats()).pieces(generate_latest, ()))
+    assert pieces[:250] == [b""] * 250
+    assert max(map(len, pieces)) < 200_000
+
+
+def test_other_labels_are_written_into_every_line() -> None:
+    """After a reload with another label no target shows the old set."""
+    store = crowd(3)
+    exposition = Exposition(store, LogStats())
+    scraped(exposition)
+    (first, *others) = (record.target for record in store)
+    store.configure([replace(first, labels=(("team", "a"),)), *others])
+    text = scraped(exposition)
+    assert without_process(text) == without_process(exposed(store))
+    assert text.count('team="a"') + text.count('team=""') == text.count('target="')
+
+
+def test_nothing_is_kept_of_a_target_that_is_gone() -> None:
+    """The lines of a removed target go with it."""
+    store = crowd(3)
+    exposition = Exposition(store, LogStats())
+    scraped(exposition)
+    store.configure([record.target for record in store][:1])
+    scraped(exposition)
+    assert set(exposition._lines) == {"target-0000"}
 
 
 # -- when a series exists --------------------------------------------------------------
@@ -434,7 +539,7 @@ def test_the_program_speaks_without_a_target() -> None:
 
 def test_hostile_text_is_harmless_in_a_label() -> None:
     """Escapes and breaks are shown; the exposition stays one line a sample, in UTF-8."""
-    text = generate_latest(registry(samples.store(samples.hostile()), LogStats())).decode()
+    text = exposed(samples.store(samples.hostile()))
     assert all(line.isprintable() for line in text.split("\n"))
     (labels,) = scrape(samples.hostile()).labels("egress_target_info")
     assert labels["target"] == labels["host"] == labels["team"]
@@ -467,10 +572,10 @@ def broken(name: str) -> Observation:
 def test_one_broken_record_does_not_fail_the_scrape(caplog: pytest.LogCaptureFixture) -> None:
     """The others are complete, the broken one is left out whole and counted, once a scrape."""
     store = samples.store(samples.filtered("before"), broken("bad"), samples.opened("after"))
-    made = registry(store, LogStats())
+    made = Exposition(store, LogStats())
     alone = Scrape(samples.store(samples.opened("after")))
     for scrapes in (1, 2):
-        text = generate_latest(made).decode()
+        text = scraped(made)
         families = list(parse_text(text))
         found = [s for family in families for s in family.samples]
         assert {s.labels["target"] for s in found if "target" in s.labels} == {"before", "after"}
@@ -485,46 +590,40 @@ def test_one_broken_record_does_not_fail_the_scrape(caplog: pytest.LogCaptureFix
 def test_lost_log_lines_are_counted() -> None:
     """What the log drops shows in the metrics."""
     stats = LogStats()
-    made = registry(samples.store(), stats)
+    made = Exposition(samples.store(), stats)
     stats.drop()
-    assert "egress_log_lines_dropped_total 1.0\n" in generate_latest(made).decode()
+    assert "egress_log_lines_dropped_total 1.0\n" in scraped(made)
 
 
-# -- the registry and the formats ------------------------------------------------------
+# -- names and formats ------------------------------------------------------
 
 
 def test_describe_names_everything_that_collect_gives() -> None:
     """Names are known without reading the store."""
-    collector = EgressCollector(full_store(), LogStats())
+    collector = ProgramCollector(full_store(), LogStats())
     described = {(family.name, family.type) for family in collector.describe()}
     assert described == {(family.name, family.type) for family in collector.collect()}
-    assert len(described) == len(TARGET_METRICS) + len(PROGRAM_METRICS)
-
-
-def test_registration_does_not_collect() -> None:
-    """A store that cannot be read yet can be registered."""
-    made = EgressCollector(cast("Store", None), LogStats())
-    CollectorRegistry(auto_describe=True).register(made)
+    assert len(described) == len(PROGRAM_METRICS)
 
 
 @pytest.mark.parametrize("name", [*OF_TARGET, *OF_PROGRAM, "process_open_fds"])
 def test_one_metric_can_be_asked_for(name: str) -> None:
     """?name[]= finds each metric by its full name, and gives nothing else."""
-    restricted = registry(full_store(), LogStats()).restricted_registry([name])
-    text = generate_latest(cast("CollectorRegistry", restricted)).decode()
-    found = {sample.name for family in parse_text(text) for sample in family.samples}
+    found = {s.name for f in parse_text(exposed(full_store(), name)) for s in f.samples}
     assert found == {name}
 
 
-def open_metrics(made: CollectorRegistry) -> str:
-    """The exposition as OpenMetrics."""
-    encode = cast("Callable[[CollectorRegistry], bytes]", openmetrics.generate_latest)
-    return encode(made).decode()
+def test_several_metrics_can_be_asked_for() -> None:
+    """Names add up, those of targets and of the process alike; what is unknown adds nothing."""
+    text = exposed(full_store(), "egress_traces_total", "process_open_fds", "nothing")
+    assert {f.name for f in parse_text(text)} == {"egress_traces", "process_open_fds"}
+    assert exposed(full_store(), "nothing") == ""
+    assert exposed(full_store(), "nothing", encode=ENCODERS["openmetrics"]) == "# EOF\n"
 
 
 def test_openmetrics_parses() -> None:
     """The strict parser takes the whole exposition, and finds the types."""
-    text = open_metrics(registry(full_store(), LogStats()))
+    text = exposed(full_store(), encode=ENCODERS["openmetrics"])
     parse = cast(
         "Callable[[str], Iterable[Metric]]", openmetrics_parser.text_string_to_metric_families
     )
@@ -533,12 +632,10 @@ def test_openmetrics_parses() -> None:
         assert types[name.removesuffix(metrics.SUFFIXES[type_])] == type_
 
 
-@pytest.mark.parametrize("encode", [lambda made: generate_latest(made).decode(), open_metrics])
-def test_samples_bear_a_value_and_nothing_else(
-    encode: Callable[[CollectorRegistry], str],
-) -> None:
+@pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
+def test_samples_bear_a_value_and_nothing_else(encode: Encode) -> None:
     """No time stamps, no exemplars, no series of when a counter was created."""
-    lines = encode(registry(full_store(), LogStats())).splitlines()
+    lines = exposed(full_store(), encode=encode).splitlines()
     plain = [line for line in lines if not line.startswith("#")]
     assert not [line for line in plain if not re.fullmatch(r"\w+(\{.*\})? [-+.\w]+", line)]
     assert not [line for line in lines if "_created" in line]

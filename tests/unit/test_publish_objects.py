@@ -13,7 +13,7 @@ from exporter.publish.objects import (
     logged_object,
     observation_object,
     record_object,
-    targets_object,
+    target_objects,
     to_json,
 )
 from exporter.store import Store
@@ -25,7 +25,7 @@ KEYS = {
     "": "target host port address source engine started_at duration_seconds stop_reason "
     "gateway unseen_icmp_errors hops flows controls "
     "verdict labels confirmation connect failure family addresses",
-    "hop": "hop sent received responders condition",
+    "hop": "hop sent received shared responders condition",
     "responder": "address name zone side as reply icmp rtt_seconds reply_ttl mpls rewritten",
     "verdict": "state last_reachable_hop blocked_at_hop suspect_hops blocked_by location "
     "confidence reason evidence flows flows_blocked",
@@ -66,8 +66,14 @@ def test_every_probed_hop_is_there() -> None:
     """Silent hops count as probed: loss can be computed from the object."""
     hops = parsed(samples.filtered())["hops"]
     assert [hop["hop"] for hop in hops] == list(range(1, 31))
-    silent = {"hop": 7, "sent": 3, "received": 0, "responders": [], "condition": None}
-    assert hops[6] == silent
+    assert hops[6] == {
+        "hop": 7,
+        "sent": 3,
+        "received": 0,
+        "shared": False,
+        "responders": [],
+        "condition": None,
+    }
 
 
 def test_the_hops_of_a_load_balancer_are_kept_apart() -> None:
@@ -117,7 +123,7 @@ def test_a_failure_of_the_trace_alone_is_shown() -> None:
 def test_a_target_that_waits_has_the_same_keys_as_any_other() -> None:
     """Before its first trace a target is listed, with nulls."""
     store = samples.store(samples.opened(), waiting=[samples.target("next")])
-    seen, waiting = json.loads(to_json(targets_object(store)))["targets"]
+    seen, waiting = (json.loads(to_json(one)) for one in target_objects(store))
     assert set(seen) == set(waiting)
     assert (waiting["target"], waiting["verdict"], waiting["hops"]) == ("next", None, [])
     assert (waiting["state_since"], seen["state_since"]) == (None, "2026-01-01T00:00:00.000Z")
@@ -148,7 +154,7 @@ def test_what_has_changed_stands_beside_the_latest() -> None:
     bad = replace(samples.filtered(), target=good.target)
     store = samples.store(*(good, bad) * 3)
     made = of_target(store, "web")
-    (listed,) = json.loads(to_json(targets_object(store)))["targets"]
+    (listed,) = (json.loads(to_json(one)) for one in target_objects(store))
     assert made["change"] == listed["change"]
     assert (made["change"]["was"], made["change"]["state"]) == ("open", "filtered")
     assert made["flapping"] == listed["flapping"]

@@ -12,7 +12,6 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import generate_latest
 
 from exporter.model import (
     EngineStatus,
@@ -23,13 +22,14 @@ from exporter.model import (
     State,
     Target,
 )
-from exporter.publish import metrics, objects, pages
-from exporter.publish.log import LogStats
+from exporter.publish import objects, pages
 from exporter.publish.pages import NO_BREAK, Pages
 from exporter.publish.web import _find
 from exporter.store import Store
 from tests.conftest import Golden
 from tests.unit import samples
+from tests.unit.crowd import crowd
+from tests.unit.scraping import exposed
 
 NOW = samples.STARTED_AT + 90
 #: HTML elements that have no end tag (HTML, 13.1.2).
@@ -93,7 +93,12 @@ class Document(HTMLParser):
 
 def index(store: Store, now: float = NOW) -> Document:
     """The index page."""
-    return Document(Pages(store, "1.2.3").index(now))
+    return Document(rendered(Pages(store, "1.2.3"), now))
+
+
+def rendered(made: Pages, now: float = NOW, number: int = 1) -> str:
+    """A page of the index, all pieces together."""
+    return "".join(made.index(number, now))
 
 
 def page(store: Store, name: str, now: float = NOW) -> Document:
@@ -133,7 +138,7 @@ def test_the_index_is_the_approved_one(golden: Golden) -> None:
     """All kinds, a waiting target, a failed reload: as in the golden file."""
     store = sample_store(waiting=[samples.target("next")])
     store.reload = ReloadStatus(successful=False, at=samples.STARTED_AT - 3600, message="line 3")
-    golden("index.html", Pages(store, "1.2.3").index(NOW))
+    golden("index.html", rendered(Pages(store, "1.2.3")))
 
 
 def test_the_index_lists_what_fails_first() -> None:
@@ -183,8 +188,11 @@ def test_a_waiting_target_is_listed_and_says_that_it_waits() -> None:
 
 
 def test_without_targets_the_index_says_so() -> None:
-    """An empty list is explained."""
-    assert "No targets are configured." in index(samples.store()).text
+    """An empty list is explained, one that waits for discovery as such."""
+    store = samples.store()
+    assert "No target is configured, and no source names one now." in index(store).text
+    store.sources = ()
+    assert "No targets are configured." in index(store).text
 
 
 def test_the_title_counts_what_is_blocked() -> None:
@@ -232,11 +240,11 @@ def test_an_unchanged_observation_is_rendered_once() -> None:
     store = samples.store(first, samples.filtered())
     made = Pages(store, "1.2.3")
     with patch.object(pages, "_show", wraps=pages._show) as show:
-        made.index(NOW)
-        made.index(NOW + 5)
+        rendered(made)
+        rendered(made, NOW + 5)
         assert show.call_count == 2
         store.add(replace(first, started_at=NOW))
-        assert "2026-01-01T00:01:30.000Z" in made.index(NOW + 10)
+        assert "2026-01-01T00:01:30.000Z" in rendered(made, NOW + 10)
         assert show.call_count == 3
 
 
@@ -244,10 +252,67 @@ def test_a_removed_target_leaves_nothing_behind() -> None:
     """What was rendered for a target goes with it."""
     store = samples.store(samples.opened(), samples.filtered())
     made = Pages(store, "1.2.3")
-    made.index(NOW)
+    rendered(made)
     store.configure([samples.filtered().target])
-    assert ">web<" not in made.index(NOW)
-    assert set(made._shown) == {"db"}
+    assert ">web<" not in rendered(made)
+    assert set(made._sections) == {"db"}
+
+
+# -- the pages of the index ------------------------------------------------------------
+
+
+def test_a_hundred_targets_stand_on_one_page() -> None:
+    """So many need no other page, and nothing says that there could be one."""
+    made = Pages(crowd(100), "1.2.3")
+    assert made.count == 1
+    document = Document(rendered(made))
+    assert document.texts["h1"] == ["50 of 100 targets blocked"]
+    assert "nav" not in document.texts
+
+
+def test_every_target_stands_on_one_page_with_its_trace() -> None:
+    """What fails comes first over all pages; each page has its targets' traces below its table."""
+    made = Pages(crowd(250), "1.2.3")
+    documents = [Document(rendered(made, number=number)) for number in range(1, made.count + 1)]
+    listed = [text for document in documents for text in document.texts["h2"]]
+    assert [len(document.texts["pre"]) for document in documents] == [100, 100, 50]
+    tones = [pages.TONES[State(text.split()[1])] for text in listed]
+    assert tones == sorted(tones, key=lambda tone: pages.RANKS[tone])
+    assert len({text.split()[0] for text in listed}) == 250
+
+
+def test_a_page_leads_to_the_others() -> None:
+    """The title counts all targets and tells the page; the one that is shown is no link."""
+    document = Document(rendered(Pages(crowd(250), "1.2.3"), number=2))
+    assert document.texts["h1"] == ["124 of 250 targets blocked, page 2 of 3"]
+    assert document.texts["nav"][0].split() == ["Pages:", "1", "2", "3"]
+    assert [link for link in document.links if "page" in link] == ["/?page=1", "/?page=3"]
+    assert document.texts["strong"] == ["2"]
+
+
+def test_without_targets_there_is_one_page() -> None:
+    """Page 1 is always there."""
+    assert Pages(samples.store(), "1.2.3").count == 1
+
+
+def test_a_page_is_made_target_by_target() -> None:
+    """Each piece before the last is empty, so that the loop may have its turn."""
+    pieces = list(Pages(crowd(120), "1.2.3").index(2, NOW))
+    assert pieces[:-1] == [""] * 20
+    assert pieces[-1].count("<pre") == 20
+
+
+def test_only_the_sections_shown_last_are_kept() -> None:
+    """Whoever leafs through all pages does not fill the memory."""
+    made = Pages(crowd(450), "1.2.3")
+    for number in range(1, made.count + 1):
+        rendered(made, number=number)
+    assert len(made._sections) == pages.KEPT_SECTIONS
+    with patch.object(pages, "_show", wraps=pages._show) as show:
+        rendered(made, number=made.count)
+        assert show.call_count == 0
+        rendered(made, number=1)
+        assert show.call_count == 100
 
 
 # -- what the program says of itself ---------------------------------------------------
@@ -532,14 +597,13 @@ def test_a_text_browser_shows_the_trace_line_by_line() -> None:
 
 def everything(store: Store) -> str:
     """All that is published of a store."""
-    made = generate_latest(metrics.registry(store, LogStats()))
     names = [record.target.name for record in store]
     return "\n".join(
         [
             index(store).text,
             *(page(store, name).text for name in names),
-            made.decode(),
-            objects.to_json(objects.targets_object(store)),
+            exposed(store),
+            *map(objects.to_json, objects.target_objects(store)),
         ]
     )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -13,11 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model import Target
-from exporter.schedule.cadence import FIRST_ROUND_SPACING, Cadence, splay
+from exporter.schedule.cadence import (
+    FIRST_ROUND_SPACING,
+    Cadence,
+    early_spacing,
+    early_tick,
+    first_spacing,
+    joining,
+    places_between,
+)
+from exporter.schedule.lateness import Lateness
 from exporter.schedule.scheduler import Scheduler
 from tests.unit import virtual
 
 INTERVAL = 60.0
+HOUR = 3600.0
 
 intervals = st.floats(1, 3600)
 times = st.floats(0, 1e6)
@@ -31,17 +43,27 @@ def targets(count: int, interval: float = INTERVAL) -> list[Target]:
 # -- cadence ---------------------------------------------------------------------------
 
 
+def spread(count: int, interval: float = INTERVAL, start: float = 0.0) -> list[Cadence]:
+    """The cadences of so many targets that begin together."""
+    return joining((), count, interval, start, first_spacing(interval, count))
+
+
+def gaps(phases: Iterable[float]) -> list[float]:
+    """The distances between neighbours on a circle of length 1."""
+    ascending = sorted(phases)
+    return [end - begin for begin, end in pairwise([*ascending, *(at + 1 for at in ascending[:1])])]
+
+
 @given(intervals, st.integers(1, 100), st.data())
 def test_ticks_keep_their_interval(interval: float, count: int, data: st.DataObject) -> None:
     """After the first round every tick is an interval after the one before."""
-    index = data.draw(st.integers(0, count - 1))
-    cadence = splay(index, count, interval, 1000.0)
+    cadence = spread(count, interval, 1000.0)[data.draw(st.integers(0, count - 1))]
     ticks = [cadence.first]
     for _ in range(4):
         ticks.append(cadence.next_tick(ticks[-1]))
-    first_gap, *gaps = (later - sooner for sooner, later in pairwise(ticks))
+    first_gap, *later_gaps = (later - sooner for sooner, later in pairwise(ticks))
     assert interval / 2 - 1e-6 <= first_gap <= interval * 1.5 + 1e-6
-    assert gaps == pytest.approx([interval] * 3)
+    assert later_gaps == pytest.approx([interval] * 3)
 
 
 @given(intervals, times, times)
@@ -62,15 +84,75 @@ def test_every_tick_is_either_kept_or_missed(interval: float, rounds: float) -> 
 
 def test_targets_are_spread_over_the_interval() -> None:
     """In the long run no two of the targets tick together."""
-    ticks = sorted(splay(n, 20, INTERVAL, 0).next_tick(1000) for n in range(20))
+    ticks = sorted(cadence.next_tick(1000) for cadence in spread(20))
     assert [later - sooner for sooner, later in pairwise(ticks)] == pytest.approx([3.0] * 19)
 
 
 def test_the_first_round_is_quick_and_no_burst() -> None:
     """A few targets do not wait for their part of the interval, and do not start together."""
-    firsts = [splay(n, 4, INTERVAL, 0).first for n in range(4)]
-    assert firsts == [n * FIRST_ROUND_SPACING for n in range(4)]
-    assert splay(99, 100, INTERVAL, 0).first < INTERVAL
+    assert [cadence.first for cadence in spread(4)] == [n * FIRST_ROUND_SPACING for n in range(4)]
+    assert spread(100)[-1].first < INTERVAL
+
+
+@given(st.lists(st.floats(0, 1, exclude_max=True), max_size=20), st.integers(0, 50))
+def test_who_comes_later_parts_the_widest_gaps(taken: list[float], count: int) -> None:
+    """No newcomer stands closer to a neighbour than half of the widest gap that is left."""
+    places = places_between(taken, count)
+    assert len(places) == count
+    everybody = [*taken, *places]
+    widest = max(gaps(everybody), default=0)
+    for place in places:
+        others = [abs(place - other) for other in everybody if other != place]
+        assert all(min(away, 1 - away) >= widest / 2 - 1e-9 for away in others)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 100])
+def test_gaps_are_parted_evenly(count: int) -> None:
+    """Who joins an even circle leaves no gap more than twice as wide as another."""
+    taken = places_between((), 10)
+    found = gaps([*taken, *places_between(taken, count)])
+    assert max(found) <= 2 * min(found) + 1e-9
+
+
+def test_a_gap_that_others_have_left_is_filled_first() -> None:
+    """Half of the circle is empty, and all the newcomers go there."""
+    left = [n / 20 for n in range(10)]
+    assert sorted(places_between(left, 10)) == pytest.approx(
+        [0.45 + 0.55 * part / 11 for part in range(1, 11)]
+    )
+
+
+# -- looking again sooner --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "interval", "early"),
+    [
+        (2.0, 60.0, 17.0),
+        (44.0, 60.0, None),
+        (0.5, 10.0, None),
+        (0.0, 12.0, 5.0),
+        (0.0, 3600.0, 900.0),
+    ],
+    ids=["a quarter", "the tick is near", "a short interval", "not at once", "a long interval"],
+)
+def test_what_has_just_failed_is_looked_at_again(
+    now: float, interval: float, early: float | None
+) -> None:
+    """A quarter of the interval later, but no sooner than 5 s and no later than 5 s before."""
+    assert early_tick(now, interval, interval, not_before=0.0) == early
+
+
+def test_extra_ticks_keep_their_distance() -> None:
+    """Where others have taken what there is, a later one has to do, or the ordinary tick."""
+    assert early_tick(0.0, 60.0, 60.0, not_before=31.0) == 31.0
+    assert early_tick(0.0, 60.0, 60.0, not_before=56.0) is None
+
+
+@pytest.mark.parametrize(("count", "spacing"), [(1, 3.0), (80, 3.0), (1000, 0.24)])
+def test_extra_ticks_are_a_quarter_of_the_others_at_most(count: int, spacing: float) -> None:
+    """With few targets one in three seconds; with many, one for four ordinary ticks."""
+    assert early_spacing([INTERVAL] * count) == pytest.approx(spacing)
 
 
 # -- scheduler -------------------------------------------------------------------------
@@ -82,28 +164,31 @@ class Bench:
 
     durations: dict[str, float] = field(default_factory=dict)
     faults: set[str] = field(default_factory=set)
+    #: Those of which each trace finds something that should be confirmed.
+    failing: set[str] = field(default_factory=set)
     runs: list[tuple[str, float]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
-    running: Counter[str] = field(default_factory=Counter)
+    running: set[str] = field(default_factory=set)
     most: int = 0
     concurrency: int = 10
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(self.trace, self.skip, self.concurrency)
 
-    async def trace(self, target: Target) -> None:
+    async def trace(self, target: Target) -> bool:
         """Take the target's time; at most one trace of it at once."""
         self.runs.append((target.name, virtual.now()))
-        self.running[target.name] += 1
-        assert self.running[target.name] == 1, "two traces of one target at once"
-        self.most = max(self.most, self.running.total())
+        assert target.name not in self.running, "two traces of one target at once"
+        self.running.add(target.name)
+        self.most = max(self.most, len(self.running))
         try:
             await asyncio.sleep(self.durations.get(target.name, 0.0))
             if target.name in self.faults:
                 raise RuntimeError("bug in the trace")
+            return target.name in self.failing
         finally:
-            self.running[target.name] -= 1
+            self.running.remove(target.name)
             self.ended.append(target.name)
 
     def skip(self, name: str) -> None:
@@ -113,6 +198,10 @@ class Bench:
     def starts(self, name: str) -> list[float]:
         """When the traces of a target began."""
         return [at for who, at in self.runs if who == name]
+
+    def lag(self) -> float:
+        """How late the scheduler says that traces begin."""
+        return self.scheduler.lag(asyncio.get_running_loop().time())
 
     async def work(self, seconds: float) -> None:
         """Let it run."""
@@ -256,8 +345,243 @@ def test_stopping_is_immediate_and_clean() -> None:
         await bench.scheduler.stop()
         assert virtual.now() == INTERVAL
         assert bench.ended == ["t0"]
-        assert bench.running.total() == 0
+        assert not bench.running
         await bench.work(5 * INTERVAL)
 
     virtual.run(main())
     assert len(bench.runs) == 1
+
+
+# -- many targets ----------------------------------------------------------------------
+
+
+def test_a_thousand_targets_over_an_hour() -> None:
+    """They are spread evenly over every second, in the first minute as later, and none is left out.
+
+    A trace takes three seconds and there are twice as many places as that needs on average.
+    """
+    names = [f"t{n}" for n in range(1000)]
+    bench = Bench(durations=dict.fromkeys(names, 3.0), concurrency=100)
+    run(bench, targets(1000), HOUR)
+    in_second = Counter(int(at) for _, at in bench.runs)
+    share = 1000 / INTERVAL
+    assert all(share / 2 <= in_second[second] <= 2 * share for second in range(int(HOUR)))
+    assert set(Counter(name for name, _ in bench.runs).values()) <= {60, 61}
+    assert not bench.skipped
+    assert bench.most <= 60
+
+
+def test_too_few_places_are_shared_evenly() -> None:
+    """With places for two fifths of the traces, each target is traced every third time or so.
+
+    None starves, none is traced more than a fifth more often than another, and what was left out
+    is counted.
+    """
+    names = [f"t{n}" for n in range(200)]
+    bench = Bench(durations=dict.fromkeys(names, 6.0), concurrency=8)
+    run(bench, targets(200), HOUR)
+    traced = Counter(name for name, _ in bench.runs)
+    assert traced.total() == pytest.approx(HOUR / 6 * 8, rel=0.02)
+    assert max(traced.values()) <= 1.2 * min(traced[name] for name in names)
+    for name in names:
+        waits = [later - sooner for sooner, later in pairwise(bench.starts(name))]
+        assert max(waits) <= 4 * INTERVAL
+        assert traced[name] + bench.skipped[name] == pytest.approx(HOUR / INTERVAL, abs=4)
+
+
+def test_an_overload_is_seen_and_passes(caplog: pytest.LogCaptureFixture) -> None:
+    """The lag grows to a round's length and no further, and is gone when traces are short again.
+
+    The log says once that it begins and once that it is over.
+    """
+    caplog.set_level(logging.INFO)
+    names = [f"t{n}" for n in range(200)]
+    bench = Bench(durations=dict.fromkeys(names, 6.0), concurrency=8)
+    lags = list[float]()
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(200))
+        for _ in range(30):
+            await bench.work(INTERVAL)
+            lags.append(bench.lag())
+        bench.durations.clear()
+        for _ in range(4):
+            await bench.work(INTERVAL)
+            lags.append(bench.lag())
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    one_round = 200 * 6 / 8
+    assert min(lags[2:30]) > INTERVAL / 2
+    assert max(lags) <= one_round
+    assert lags[-1] == pytest.approx(0, abs=1e-6)
+    begun, over = (record.getMessage() for record in caplog.records)
+    assert begun == (
+        "overload: traces begin up to 30 s late, for all 8 places are taken, and some are skipped; "
+        "`check` says what these targets need"
+    )
+    assert over == "the overload is over: traces begin in time"
+
+
+def test_who_waits_behind_one_that_hangs_is_late() -> None:
+    """The lag is that of who waits, and nobody has to begin for it to be seen."""
+    bench = Bench(durations={"t0": 1e9}, concurrency=1)
+    lags = list[float]()
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(2))
+        await bench.work(1.0)
+        lags.append(bench.lag())
+        await bench.work(999.0)
+        lags.append(bench.lag())
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert lags == pytest.approx([0, 1000 - FIRST_ROUND_SPACING])
+
+
+def test_a_late_beginning_is_seen_for_a_minute() -> None:
+    """A scrape that comes after the wait is over still sees it, and one much later does not."""
+    lateness = Lateness()
+    assert lateness.worst(0.0) == 0.0
+    for late, now in ((5.0, 0.0), (9.0, 1.0), (2.0, 2.0)):
+        lateness.began(late, now)
+    assert [lateness.worst(now) for now in (2.0, 61.0, 61.5, 62.5)] == [9.0, 9.0, 2.0, 0.0]
+
+
+# -- what has just failed --------------------------------------------------------------
+
+
+def test_a_failing_target_is_traced_again_sooner_once() -> None:
+    """A quarter of the interval after it was found, and then in its own rhythm again."""
+    bench = Bench(durations={"t0": 2.0}, failing={"t0"})
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(1))
+        await bench.work(1.0)
+        await bench.work(20.0)
+        bench.failing.clear()
+        await bench.work(5 * INTERVAL)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert bench.starts("t0") == pytest.approx([0, 17, 60, 120, 180, 240, 300])
+    assert not bench.skipped
+
+
+def test_a_target_that_goes_on_failing_anew_has_one_extra_trace_a_tick() -> None:
+    """However often it finds something new, every other trace waits for its tick."""
+    bench = Bench(durations={"t0": 2.0}, failing={"t0"})
+    run(bench, targets(1), 3 * INTERVAL)
+    assert bench.starts("t0") == pytest.approx([0, 17, 60, 77, 120, 137])
+
+
+def test_an_outage_of_everything_adds_a_quarter() -> None:
+    """A thousand targets that fail together get extra traces evenly, and the rest their ticks."""
+    names = {f"t{n}" for n in range(1000)}
+    bench = Bench(durations=dict.fromkeys(names, 3.0), concurrency=100)
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(1000))
+        await bench.work(2 * INTERVAL)
+        bench.failing |= names
+        await bench.work(INTERVAL)
+        bench.failing.clear()
+        await bench.work(INTERVAL)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    in_minute = Counter(int(at / INTERVAL) for _, at in bench.runs)
+    in_second = Counter(int(at) for _, at in bench.runs)
+    assert in_minute[1] == 1000
+    assert 1100 <= in_minute[2] <= 1250
+    assert max(in_second.values()) <= 1.5 * 1000 / INTERVAL
+    assert not bench.skipped
+
+
+def test_what_has_just_failed_does_not_wait_behind_the_others() -> None:
+    """With too few places it is confirmed at once, and still everybody has a turn."""
+    names = [f"t{n}" for n in range(100)]
+    bench = Bench(durations=dict.fromkeys(names, 6.0), concurrency=4, failing={"t0"})
+    run(bench, targets(100), HOUR)
+    traced = Counter(name for name, _ in bench.runs)
+    first, second, *_ = bench.starts("t0")
+    assert second - first <= 6 + INTERVAL / 4 + 6
+    others = [later - sooner for sooner, later in pairwise(bench.starts("t1"))]
+    waits = [later - sooner for sooner, later in pairwise(bench.starts("t0"))]
+    assert min(waits[5:]) < min(others[5:])
+    assert traced["t0"] <= 2 * traced["t1"]
+    assert min(traced[name] for name in names[1:]) >= 0.8 * max(traced[name] for name in names[1:])
+
+
+# -- reloads ---------------------------------------------------------------------------
+
+
+def test_a_reload_fills_the_gaps() -> None:
+    """Of a hundred targets half go and as many come: these tick where the others have."""
+    before, after = targets(100)[:80], targets(150)[40:120]
+    bench = Bench()
+
+    async def main() -> None:
+        bench.scheduler.configure(before)
+        await bench.work(3.5 * INTERVAL)
+        bench.scheduler.configure(after)
+        await bench.work(5.5 * INTERVAL)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert {name for name, at in bench.runs if at > 5 * INTERVAL} == {t.name for t in after}
+    last_round = sorted(at for _, at in bench.runs if 7 * INTERVAL <= at < 8 * INTERVAL)
+    assert len(last_round) == 80
+    assert max(later - sooner for sooner, later in pairwise(last_round)) <= 2 * INTERVAL / 80
+    kept = bench.starts("t79")
+    assert all(b - a == pytest.approx(INTERVAL) for a, b in pairwise(kept))
+
+
+def test_nothing_to_trace() -> None:
+    """Without any target nothing runs, and those that come later begin."""
+    bench = Bench()
+
+    async def main() -> None:
+        bench.scheduler.configure([])
+        await bench.work(10)
+        bench.scheduler.configure(targets(1))
+        await bench.work(10)
+        bench.scheduler.configure([])
+        await bench.work(5 * INTERVAL)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    virtual.run(main())
+    assert bench.starts("t0") == [10]
+
+
+def test_a_removed_target_gives_up_its_wait() -> None:
+    """Who waits for a place when it is removed is not traced any more, and delays nobody."""
+    bench = Bench(durations={"t0": 100.0}, concurrency=1)
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(3))
+        await bench.work(10)
+        bench.scheduler.configure([targets(3)[0], targets(3)[2]])
+        await bench.work(195)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert [name for name, _ in bench.runs] == ["t0", "t2", "t0"]
+
+
+def test_no_mixture_of_targets_starves_any(caplog: pytest.LogCaptureFixture) -> None:
+    """Short and long intervals, traces of every length, half of them failing anew each time."""
+    drawn = random.Random(3)  # noqa: S311  -- any mixture will do
+    mixed = [replace(t, interval=drawn.choice([15.0, 60.0, 300.0])) for t in targets(150)]
+    bench = Bench(
+        durations={target.name: drawn.uniform(0.5, 9) for target in mixed},
+        failing={target.name for target in mixed[::2]},
+        concurrency=6,
+    )
+    run(bench, mixed, HOUR)
+    one_round = sum(bench.durations.values()) / bench.concurrency
+    for target in mixed:
+        waits = [later - sooner for sooner, later in pairwise(bench.starts(target.name))]
+        assert max(waits) <= 2 * one_round + 2 * target.interval
+    assert len(caplog.records) == 1

@@ -8,8 +8,10 @@ import pytest
 
 from exporter.model import (
     Answer,
+    Confidence,
     EngineStatus,
     FailureReason,
+    Handshake,
     Hop,
     Known,
     Observation,
@@ -93,6 +95,16 @@ def test_the_first_bad_one_of_a_block_is_kept() -> None:
     assert record.latest is third
     assert record.first_bad is first
     assert record.last_good is OPEN
+
+
+def test_what_is_kept_of_a_block_holds_no_traces_of_other_targets() -> None:
+    """The first bad observation loses them, the latest has them, and all else stays the same."""
+    blocked = samples.balanced(OPEN.target.name)
+    assert blocked.controlled.elsewhere
+    record = record_of(blocked)
+    assert record.latest is blocked
+    alone = replace(blocked.controlled, elsewhere=())
+    assert record.first_bad == replace(blocked, controlled=alone)
 
 
 def test_a_second_block_begins_anew() -> None:
@@ -258,6 +270,77 @@ def test_a_cycle_without_a_trace_keeps_address_port_and_good_trace() -> None:
     assert OPEN.trace
     assert record.known == {
         samples.DESTINATION: Known(OPEN.trace.flow.source_port, OPEN.trace),
+    }
+
+
+FAR = replace(
+    OPEN,
+    trace=samples.trace(
+        (*samples.routers(12), samples.end(13, ReplyKind.SYN_ACK)), StopReason.DESTINATION
+    ),
+)
+ELSEWHERE = through(
+    *samples.routers(2),
+    hop(3, "192.0.2.33"),
+    *samples.routers(11)[3:],
+    samples.end(12, ReplyKind.SYN_ACK),
+)
+
+
+@pytest.mark.parametrize(
+    ("observations", "steady"),
+    [
+        ([OPEN], 0),
+        ([OPEN, OPEN], 1),
+        ([OPEN] * 12, 11),
+        ([CLOSED] * 3, 2),
+        ([OPEN, OPEN, FILTERED], 0),
+        ([FILTERED] * 3, 0),
+        ([OPEN, OPEN, FILTERED, OPEN], 0),
+        ([OPEN, OPEN, FILTERED, OPEN, OPEN], 1),
+        ([OPEN, OPEN, UNRESOLVED, OPEN], 0),
+        ([OPEN, OPEN, CLOSED], 0),
+        ([OPEN, OPEN, FAR], 0),
+        ([OPEN, OPEN, ELSEWHERE], 0),
+        ([OPEN, replace(OPEN, verdict=replace(OPEN.verdict, confidence=Confidence.LOW))], 0),
+        ([OPEN, replace(OPEN, verdict=replace(OPEN.verdict, confidence=Confidence.MEDIUM))], 1),
+        ([OPEN, replace(OPEN, handshake=Handshake(success=False, duration=3.0))], 0),
+        ([OPEN, replace(OPEN, handshake=None)], 1),
+    ],
+    ids=[
+        "the first",
+        "alike",
+        "a dozen alike",
+        "closed",
+        "blocked now",
+        "always blocked",
+        "well again",
+        "well for a while",
+        "not looked at",
+        "another state",
+        "another distance",
+        "another way",
+        "a low confidence",
+        "a medium confidence",
+        "the plain connect fails",
+        "no plain connect",
+    ],
+)
+def test_an_address_is_steady_that_answers_as_before(
+    observations: list[Observation], steady: int
+) -> None:
+    """So many traces in a row have reached it in one state, from one distance, by one way."""
+    assert record_of(*observations).known[samples.DESTINATION].steady == steady
+
+
+def test_each_address_is_steady_by_itself() -> None:
+    """One that fails does not make the others less so."""
+    one, two = toward("192.0.2.1"), toward("192.0.2.2")
+    blocked = toward("192.0.2.2", FILTERED)
+    known = record_of(of_all(one, two), of_all(one, two), of_all(blocked, one)).known
+    assert {address: one.steady for address, one in known.items()} == {
+        "192.0.2.1": 2,
+        "192.0.2.2": 0,
     }
 
 

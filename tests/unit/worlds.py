@@ -29,6 +29,7 @@ class WorldEngine:
     now: float = START
     name: str = "world"
     kernel_times: bool = True
+    most_on_their_way: int = 1000
     sent: list[tuple[float, Flow]] = field(default_factory=list)
     released: list[Flow] = field(default_factory=list)
     opened: list[Flow] = field(default_factory=list)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPMessage
+from typing import cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -23,6 +24,8 @@ class Content:
     """What the site holds; tests change it while it is served."""
 
     page: str = "<p>all targets</p>"
+    #: The further pages of the index.
+    others: tuple[str, ...] = ()
     pages: dict[str, str] = field(default_factory=dict)
     values: dict[str, object] = field(default_factory=dict)
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
@@ -39,15 +42,25 @@ class Content:
         self.reloads += 1
         return self.reload_error
 
+    def metrics(
+        self, encode: Callable[[CollectorRegistry], bytes], names: Collection[str]
+    ) -> Iterator[bytes]:
+        """The registry's, in two pieces."""
+        yield b""
+        # A restricted one has all that an encoder uses, but shares no type with it.
+        asked = self.registry.restricted_registry(names) if names else self.registry
+        yield encode(cast("CollectorRegistry", asked))
+
     @property
     def site(self) -> web.Site:
         """The content as the server takes it."""
         return web.Site(
-            index=lambda: self.page,
+            index=lambda number: iter(["", (self.page, *self.others)[number - 1]]),
+            pages=lambda: 1 + len(self.others),
             target=self.pages.get,
-            api_targets=lambda: list(self.values.values()),
+            api_targets=self.values.values,
             api_target=self.values.get,
-            registry=self.registry,
+            metrics=self.metrics,
             ready=lambda: self.is_ready,
             reload=self.reload,
         )

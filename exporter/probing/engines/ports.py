@@ -33,13 +33,20 @@ class _Held:
 
 
 class SourcePorts:
-    """See the module's text; `changed` is called when there are other ports than before."""
+    """See the module's text; `changed` is called when there are other ports than at the start.
+
+    Opening raises OSError.
+    """
 
     def __init__(self, address_family: int, changed: Callable[[], None]) -> None:
         self._address_family = address_family
         self._changed = changed
         self._held: dict[int, _Held] = {}
-        self._ordinary: list[int] = []
+        try:
+            self._ordinary = tuple(self._hold(0) for _ in range(ORDINARY_PORTS))
+        except OSError:
+            self.close()
+            raise
 
     @property
     def held(self) -> Collection[int]:
@@ -51,7 +58,7 @@ class SourcePorts:
 
         Raises OSError where the host has none.
         """
-        port = self._preferred(endpoint, preferred) or self._usual(endpoint) or self._hold(0)
+        port = self._preferred(endpoint, preferred) or self._usual(endpoint) or self._add(0)
         self._held[port].endpoints.add(endpoint)
         return port
 
@@ -69,15 +76,21 @@ class SourcePorts:
         if held := self._held.get(port):
             return 0 if endpoint in held.endpoints else port
         with suppress(OSError):  # an application has it
-            return self._hold(port) if port else 0
+            return self._add(port) if port else 0
         return 0
 
     def _usual(self, endpoint: Endpoint) -> int:
         """One of the ordinary ports, 0 where flows to this endpoint have all of them."""
-        if len(self._ordinary) < ORDINARY_PORTS:
-            self._ordinary.append(self._hold(0))
         free = [port for port in self._ordinary if endpoint not in self._held[port].endpoints]
         return secrets.choice(free) if free else 0
+
+    def _add(self, port: int) -> int:
+        """Hold another port; at the bound the idle ones go for it. Raises OSError."""
+        added = self._hold(port)
+        if len(self._held) > MOST_PORTS:
+            self._let_go(added)
+        self._changed()
+        return added
 
     def _hold(self, port: int) -> int:
         """Hold a port on every address of the host; 0 leaves the choice to the kernel."""
@@ -87,15 +100,12 @@ class SourcePorts:
         except OSError:
             holder.close()
             raise
-        if len(self._held) >= MOST_PORTS:
-            self._let_go()
         port = int(holder.getsockname()[1])
         self._held[port] = _Held(holder)
-        self._changed()
         return port
 
-    def _let_go(self) -> None:
-        """Let go of the ports that no flow uses, the ordinary ones excepted."""
+    def _let_go(self, added: int) -> None:
+        """Let go of the ports that no flow uses, the ordinary ones and that one excepted."""
         used = {port for port, held in self._held.items() if held.endpoints}
-        for port in set(self._held) - used - set(self._ordinary):
+        for port in set(self._held) - used - {*self._ordinary, added}:
             self._held.pop(port).holder.close()

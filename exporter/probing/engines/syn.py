@@ -48,8 +48,8 @@ _RECEIVE_BUFFER = 1 << 20
 #: A quote with extensions is at most 576 octets by RFC 1812, an ICMPv6 error 1280 by RFC 4443;
 #: longer packets are cut.
 _PACKET_SIZE = 2048
-#: Answers to so many probes, even if all come while nobody reads, find room in the receive buffers
-#: where net.core.rmem_max is as usual: 212,992 octets, doubled, and 800 for a packet of any size.
+#: If all of them are answered while nobody reads, the answers find room in a receive buffer that is
+#: no larger than net.core.rmem_max usually allows: 212,992 octets hold 512 errors of 96 octets.
 MOST_ON_THEIR_WAY = 500
 #: Packets taken from one socket before the loop gets its turn again.
 _BATCH = 256
@@ -153,7 +153,6 @@ class _Wire:
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self.matcher = Matcher()
-        self.ports = SourcePorts(dialect.address_family, self._admit)
         #: The addresses of this host that flows have begun at.
         self._sources: set[str] = set()
         with ExitStack() as opened:
@@ -165,6 +164,8 @@ class _Wire:
                 receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
                 for option in dialect.receiving:
                     receiver.setsockopt(*option)
+            self.ports = SourcePorts(dialect.address_family, self._admit)
+            opened.callback(self.ports.close)
             self._admit()
             self._opened = opened.pop_all()
 
@@ -186,7 +187,6 @@ class _Wire:
 
     def close(self) -> None:
         """Close the sockets."""
-        self.ports.close()
         self._opened.close()
 
     def _admit(self) -> None:
