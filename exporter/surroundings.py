@@ -12,7 +12,7 @@ Pure memory over the traces of all targets; time is an argument. IPv4 and IPv6 a
    nothing: user-mode networks (slirp, passt) end a connection and begin another one. A proxy that
    answers for every destination looks the same. Else time-exceeded is not delivered, as in gVisor.
 4. Who rejects has its ICMP errors to spend on all traces together, so a minute later its silence
-   may still be that of an empty purse.
+   may still be that of an empty purse, and the last router heard may be the one before it.
 """
 
 from __future__ import annotations
@@ -60,12 +60,14 @@ class _Network:
         self._witnesses: dict[str, _Witness] = {}
         #: Who has rejected a probe -> when it last did, the latest at the end.
         self._rejecting: dict[str, float] = {}
+        self._before_rejecting: dict[str, float] = {}
 
     def learn(self, trace: Trace, handshake: Handshake | None, now: float) -> None:
         """Take in a trace."""
-        for answer in trace.answers:
-            if answer.reply.kind is ReplyKind.UNREACHABLE:
-                _put_last(self._rejecting, answer.reply.address, now, MOST_REJECTING)
+        for address in _refusing(trace):
+            _put_last(self._rejecting, address, now, MOST_REJECTING)
+            for router in _last_router(trace, address):
+                _put_last(self._before_rejecting, router, now, MOST_REJECTING)
         if any(answer.reply.kind is ReplyKind.TIME_EXCEEDED for answer in trace.answers):
             self._expired_at = now
             self._witnesses.clear()
@@ -76,8 +78,11 @@ class _Network:
 
     def surroundings(self, now: float) -> Surroundings:
         """What is known."""
-        recent = (who for who, at in self._rejecting.items() if now - at <= PURSE_MEMORY)
-        return replace(self.traceable(now), rejecting=frozenset(recent))
+        rejecting, before = (
+            frozenset(who for who, at in one.items() if now - at <= PURSE_MEMORY)
+            for one in (self._rejecting, self._before_rejecting)
+        )
+        return replace(self.traceable(now), rejecting=rejecting, before_rejecting=before)
 
     def traceable(self, now: float) -> Surroundings:
         """The same, without who is rejecting."""
@@ -119,6 +124,22 @@ def _put_last(memory: dict[str, Value], key: str, value: Value, most: int) -> No
     memory[key] = value
     if len(memory) > most:
         del memory[next(iter(memory))]
+
+
+def _refusing(trace: Trace) -> set[str]:
+    """Who says that the trace's traffic goes no further."""
+    refusals = (one.reply for one in trace.answers if one.reply.kind is ReplyKind.UNREACHABLE)
+    return {reply.address for reply in refusals}
+
+
+def _last_router(trace: Trace, rejecting: str) -> tuple[str, ...]:
+    """The farthest who said time-exceeded, apart from the one that rejects."""
+    for hop in reversed(trace.hops):
+        replies = (answer.reply for answer in hop.answers)
+        expired = {one.address for one in replies if one.kind is ReplyKind.TIME_EXCEEDED}
+        if expired - {rejecting}:
+            return tuple(expired - {rejecting})
+    return ()
 
 
 def _reached_past_routers(trace: Trace, handshake: Handshake | None) -> bool:

@@ -6,6 +6,7 @@ from exporter.diagnosis.beside import controls_facts, what_is_behind
 from exporter.diagnosis.case import Case
 from exporter.diagnosis.placing import PLAUSIBLE, TOLERATED_LOSS, guarded_loss, is_spared, loss_of
 from exporter.diagnosis.silk import is_only_cell, may_be_cell, perhaps_rejected
+from exporter.diagnosis.spent import may_be_spent, perhaps_spent
 from exporter.diagnosis.witnesses import Beyond, nearest_beyond, witnesses_of
 from exporter.diagnosis.words import WHERE, destination_of, listed, range_text, unread
 from exporter.model import Confidence, Location, State, Trace, Verdict, Zone
@@ -36,6 +37,8 @@ def silent(case: Case) -> Verdict:
         return _lost(trace, loss)
     if may_be_cell(case):
         return perhaps_rejected(trace)
+    if may_be_spent(case):
+        return perhaps_spent(trace)
     # Where errors were not seen, the next hop may have answered, and so may the one that drops.
     beyond = None if trace.unseen_errors else nearest_beyond(case)
     suspects = (last, beyond.hop if beyond else max(len(trace.hops), last + 1))

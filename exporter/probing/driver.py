@@ -321,6 +321,7 @@ class Driver:
             hops=run.tracer.hops(),
             confirmation=run.tracer.confirmation(),
             duplicates=duplicates,
+            witnessed=run.tracer.witnessed(),
             failure=run.tracer.failure,
             unseen_errors=unseen_errors,
             gateway=run.gateway,

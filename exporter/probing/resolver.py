@@ -39,10 +39,8 @@ def system_lookup(host: str, port: int, family: Family) -> list[str]:
     """The addresses of a host, each once, in the order of RFC 6724.
 
     Without a family the ones that applications get by default (AI_ADDRCONFIG): IPv6 addresses
-    only if this host has one itself. An address is its own answer.
+    only if this host has one itself.
     """
-    if _is_address(host):
-        return [host]
     flags = socket.AI_ADDRCONFIG if family is Family.AUTO else 0
     try:
         return _addresses(host, port, family, flags)
@@ -94,7 +92,12 @@ class Resolver:
         self._pending: dict[_Question, asyncio.Future[list[str]]] = {}
 
     async def resolve(self, host: str, port: int, family: Family) -> list[str]:
-        """The addresses of a host, at least one. Raises `ProbeError` with reason RESOLVE."""
+        """The addresses of a host, at least one. Raises `ProbeError` with reason RESOLVE.
+
+        An address is its own answer.
+        """
+        if _is_address(host):
+            return [host]
         question = (host, port, family)
         future = self._pending.get(question) or self._begin(question)
         try:

@@ -144,6 +144,10 @@ class Sounder:
         """The probes of rule 1 as a hop, None when there were none."""
         return self._hop(FULL_TTL) if FULL_TTL in self._sent else None
 
+    def witnessed(self) -> int:
+        """None: what a control meets tells enough."""
+        return 0
+
     # -- the rules ---------------------------------------------------------------------
 
     def _answered(self, ttl: int) -> bool:

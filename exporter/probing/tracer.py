@@ -76,6 +76,8 @@ LOSSY_SPACING = 0.5
 LOSSY_REACH = 2
 STAGGER = 0.3
 PAIRED = 0.03
+#: A probe that was asked for along with a confirmation has left by then, in seconds after it.
+PAIRED_UNTIL = 0.15
 SEND_RETRIES = 5
 SEND_RETRY_DELAY = 0.1
 DEADLINE = 30.0
@@ -125,6 +127,8 @@ class Tracer:
         #: The TTL whose further attempts are delayed already.
         self._staggered: int | None = None
         self._confirming = False
+        #: Confirmations, and the TTLs that are asked along with them (rule 11).
+        self._pairs: list[tuple[Probe, int]] = []
         self._longest_rtt = guide.round_trip
         self._progress_at = started_at
         #: How many attempts a TTL may have where that is less than the plan's; and whether an
@@ -221,6 +225,17 @@ class Tracer:
     def confirmation(self) -> Hop | None:
         """The SYNs of rule 5 as a hop, None when none was sent."""
         return self._hop(FULL_TTL) if FULL_TTL in self._sent else None
+
+    def witnessed(self) -> int:
+        """As `Trace.witnessed` has it (rule 11)."""
+        return sum(
+            any(
+                0 < probe.sent_at - confirmation.sent_at <= PAIRED_UNTIL and probe in self._answers
+                for probe in self._sent[ttl]
+            )
+            for confirmation, ttl in self._pairs
+            if confirmation not in self._answers
+        )
 
     # -- the rules ---------------------------------------------------------------------
 
@@ -414,6 +429,7 @@ class Tracer:
         if spacing:
             heappush(self._queue, (probe.sent_at + spacing, FULL_TTL))
         if self._frontier in self.guide.rejecting:
+            self._pairs.append((probe, self._frontier))
             heappush(self._queue, (probe.sent_at + PAIRED, self._frontier))
 
     def _ask_again(self, now: float) -> None:
