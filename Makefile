@@ -53,7 +53,7 @@ endef
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml requirements-dev.lock
 	@python=$$($(find_python))
@@ -112,6 +112,10 @@ bench: install ## measure, with tcptraceroute, traceroute and mtr beside
 bench-scale: install ## 10, 100 and 1,000 targets: verdicts, CPU, memory; pools of the others beside
 	@$(call need,$(BENCH_PACKAGES))
 	exec $(BIN)/python -m tests.bench scale pools
+
+.PHONY: soak
+soak: install ## 30 simulated hours of 100 targets: does anything grow, is every verdict right
+	@exec $(BIN)/python -m tests.bench.soak
 
 # How often `make accuracy` plays each situation.
 REPEAT ?= 1

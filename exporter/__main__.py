@@ -143,7 +143,7 @@ def _open(settings: Settings) -> tuple[_Opened | None, EngineStatus]:
     """The engine; none only with ENGINE=auto, where the program then measures what it can."""
     engine, status = choose(settings.engine)
     if engine:
-        return _Opened(engine, Echoer(settings.probes_per_second, gateway_to)), status
+        return _Opened(engine, Echoer(settings.probes_per_second)), status
     if settings.engine != "auto":
         raise ConfigurationError([f"ENGINE={settings.engine}: {status.reason}"])
     return None, status

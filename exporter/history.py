@@ -79,19 +79,20 @@ class History:
     def after(self, observation: Observation) -> History:
         """The history with one more observation."""
         penalty = self.penalty * 0.5 ** (1 / HALF_LIFE)
-        made = self._with(Phase.of(observation))
+        made = self._with(observation)
         if made.changes > self.changes:
             penalty = min(penalty + 1, CEILING)
         flapping = penalty >= (CALM if self.flapping else FLAPPING)
         return replace(made, penalty=penalty, flapping=flapping)
 
-    def _with(self, seen: Phase) -> History:
-        if not self.phases:
-            return replace(self, phases=(seen,))
-        *before, present = self.phases
-        if seen.state is present.state:
-            present = replace(present, until=seen.until)
+    def _with(self, observation: Observation) -> History:
+        *before, present = self.phases or (None,)
+        if present and present.state is observation.verdict.state:
+            present = replace(present, until=observation.started_at)
             return replace(self, phases=(*before, present), doubt=None)
+        seen = Phase.of(observation)
+        if present is None:
+            return replace(self, phases=(seen,))
         if seen.state in UNKNOWN_STATES and self.doubt is None:
             return replace(self, doubt=seen)
         if self.doubt and self.doubt.state is seen.state:

@@ -22,10 +22,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from exporter.controls.making import controlled
-from exporter.controls.need import Need, need_of, suffices
+from exporter.controls.need import Need, is_plain_failure, need_of, suffices
 from exporter.diagnosis.addresses import combine
 from exporter.diagnosis.conditions import conditions_of
 from exporter.diagnosis.verdict import judge
@@ -114,14 +114,6 @@ class _Seen:
     surroundings: Surroundings = field(default_factory=Surroundings)
 
 
-class _Meaning(NamedTuple):
-    """What was seen, judged."""
-
-    verdict: Verdict
-    places: Mapping[str, Place]
-    conditions: Mapping[int, Condition]
-
-
 @dataclass(frozen=True, slots=True)
 class _Cycle:
     """What `observe` was given."""
@@ -139,7 +131,7 @@ class _Cycle:
         seen = _Seen()
         addresses = await self._attempt(seen, self._addresses())
         if addresses is None:
-            return _observation(self.target, seen, self._judge(seen))
+            return self._observation(seen, self._judge(seen))
         chosen, left_out = addresses
         if not self.target.all_addresses:
             return await self._observe_address(chosen[0])
@@ -166,8 +158,10 @@ class _Cycle:
         started_at, began = time.time(), time.monotonic()
         seen = _Seen(address)
         await self._attempt(seen, self._probe(seen, address))
-        meaning = await self._judge_with_controls(seen)
-        observation = _observation(self.target, seen, meaning)
+        verdict = await self._judge_with_controls(seen)
+        observation = self._observation(seen, verdict)
+        if not self.target.all_addresses:
+            return observation  # the times are the whole cycle's
         return replace(observation, started_at=started_at, duration=time.monotonic() - began)
 
     async def _probe(self, seen: _Seen, address: str) -> None:
@@ -213,16 +207,20 @@ class _Cycle:
             log.exception(INTERNAL_ERROR, target.name)
             return None
 
-    async def _judge_with_controls(self, seen: _Seen) -> _Meaning:
+    async def _judge_with_controls(self, seen: _Seen) -> Verdict:
         """What was seen means, with the controls that it calls for."""
-        meaning, trace = self._judge(seen), seen.trace
-        if trace is None or meaning.verdict.state in NOTHING_TO_CONTROL:
-            return meaning
-        need = self._need(seen, trace, meaning.verdict)
+        trace = seen.trace
+        if trace and not seen.failure and is_plain_failure(trace, seen.handshake):
+            await self._control(seen, trace, Need.EVERYTHING)
+            return self._judge(seen)
+        verdict = self._judge(seen)
+        if trace is None or verdict.state in NOTHING_TO_CONTROL:
+            return verdict
+        need = self._need(seen, trace, verdict)
         if await self._control(seen, trace, need):
-            meaning = self._judge(seen)
-        if suffices(need, meaning.verdict, seen.controlled.canary):
-            return meaning
+            verdict = self._judge(seen)
+        if suffices(need, verdict, seen.controlled.canary):
+            return verdict
         # What only looked as it should until another one was asked needs all of them after all.
         await self._control(seen, seen.trace or trace, Need.EVERYTHING)
         return self._judge(seen)
@@ -240,25 +238,22 @@ class _Cycle:
         if need is Need.NOTHING and self.target.controls.flows == 1:
             return False
         canary = seen.controlled.canary
-        asking = asyncio.create_task(self._canary_beside(trace, canary))
+        asking = None
+        if canary is None and any(a.reply.kind in TCP_KINDS for a in trace.answers):
+            asking = asyncio.create_task(self._ask_canary(trace.flow.destination))
         try:
             chosen, found = await controlled(trace, self.target, self.probing, need)
-            canary = await asking
+            canary = await asking if asking else canary
             elsewhere = self.elsewhere(chosen) if need is Need.EVERYTHING else ()
         except Exception:
             log.exception(INTERNAL_ERROR, self.target.name)
             return False
         finally:
-            asking.cancel()
+            if asking:
+                asking.cancel()
         before, after = seen.controlled, replace(found, canary=canary, elsewhere=elsewhere)
         seen.trace, seen.controlled = chosen, after
         return before != after or chosen is not trace
-
-    async def _canary_beside(self, trace: Trace, canary: Trace | None) -> Trace | None:
-        """What the canary said, asked now if it was not and somebody answers over TCP."""
-        if canary is None and any(a.reply.kind in TCP_KINDS for a in trace.answers):
-            return await self._ask_canary(trace.flow.destination)
-        return canary
 
     async def _attempt(self, seen: _Seen, step: Awaitable[T]) -> T | None:
         """Take a step; what goes wrong becomes the failure of what was seen."""
@@ -271,27 +266,51 @@ class _Cycle:
             seen.failure = _internal(error)
         return None
 
-    def _judge(self, seen: _Seen) -> _Meaning:
-        trace, controls = seen.trace, seen.controlled
+    def _judge(self, seen: _Seen) -> Verdict:
         try:
-            verdict = judge(
-                trace,
+            return judge(
+                seen.trace,
                 zones=self.zones,
                 failure=seen.failure,
                 handshake=seen.handshake,
                 last_good=self._known(seen.address).last_good,
                 source=self.source,
                 surroundings=seen.surroundings,
-                controlled=controls,
+                controlled=seen.controlled,
             )
-            if trace is None:
-                return _Meaning(verdict, {}, {})
-            places = self.zones.places_of(trace, controls.traces)
-            return _Meaning(verdict, places, conditions_of(trace))
         except Exception as error:
             log.exception(INTERNAL_ERROR, self.target.name)
             seen.failure = _internal(error)
-            return _Meaning(judge(None, zones=self.zones, failure=seen.failure), {}, {})
+            return judge(None, zones=self.zones, failure=seen.failure)
+
+    def _observation(self, seen: _Seen, verdict: Verdict) -> Observation:
+        """All of it in one value, but for its times."""
+        places, conditions = self._described(seen)
+        return Observation(
+            target=self.target,
+            started_at=0.0,
+            duration=0.0,
+            verdict=verdict,
+            address=seen.address,
+            trace=seen.trace,
+            handshake=seen.handshake,
+            failure=seen.failure,
+            places=places,
+            controlled=seen.controlled,
+            conditions=conditions,
+        )
+
+    def _described(self, seen: _Seen) -> tuple[Mapping[str, Place], Mapping[int, Condition]]:
+        """Where everybody stands who answered, and how they do."""
+        if seen.trace is None:
+            return {}, {}
+        try:
+            places = self.zones.places_of(seen.trace, seen.controlled.traces)
+            return places, conditions_of(seen.trace)
+        except Exception as error:
+            log.exception(INTERNAL_ERROR, self.target.name)
+            seen.failure = _internal(error)
+            return {}, {}
 
     def _known(self, address: str | None) -> Known:
         return self.known.get(address or "", Known())
@@ -308,23 +327,6 @@ def _several(found: Sequence[str], known: Mapping[str, Known]) -> list[str]:
     """The addresses to trace, as many as there is room for; those traced before stay in order."""
     stay = [address for address in known if address in found]
     return [*stay, *(address for address in found if address not in stay)][:MAX_ADDRESSES]
-
-
-def _observation(target: Target, seen: _Seen, meaning: _Meaning) -> Observation:
-    """All of it in one value, but for its times."""
-    return Observation(
-        target=target,
-        started_at=0.0,
-        duration=0.0,
-        verdict=meaning.verdict,
-        address=seen.address,
-        trace=seen.trace,
-        handshake=seen.handshake,
-        failure=seen.failure,
-        places=meaning.places,
-        controlled=seen.controlled,
-        conditions=meaning.conditions,
-    )
 
 
 def _internal(error: Exception) -> Failure:

@@ -79,13 +79,15 @@ class Path:
                 seen = _routers(hop.answers)
                 hops[hop.ttl] = _both(hops.get(hop.ttl, seen), seen)
         known_hops = {ttl: routers for ttl, routers in hops.items() if routers}
+        if same_flow and known_hops == self.hops:
+            return self, ()
         return Path(trace.flow.source_port, known_hops), tuple(moved)
 
 
 def _routers(answers: Iterable[Answer]) -> frozenset[str]:
     """Those that say time-exceeded among them."""
-    replies = (answer.reply for answer in answers)
-    return frozenset(r.address for r in replies if r.kind is ReplyKind.TIME_EXCEEDED)
+    replies = [answer.reply for answer in answers]
+    return frozenset([one.address for one in replies if one.kind is ReplyKind.TIME_EXCEEDED])
 
 
 def _moved(hop: Hop, before: Iterable[str], after: Iterable[str]) -> Moved:
@@ -93,4 +95,6 @@ def _moved(hop: Hop, before: Iterable[str], after: Iterable[str]) -> Moved:
 
 
 def _both(known: frozenset[str], seen: frozenset[str]) -> frozenset[str]:
-    return known | seen if len(known | seen) <= MAX_BRANCHES else seen or known
+    if seen <= known:
+        return known
+    return known | seen if len(known | seen) <= MAX_BRANCHES else seen

@@ -252,7 +252,7 @@ def _put_last(memory: dict[str, Value], key: str, value: Value) -> None:
 def _count(record: Record, trace: Trace) -> None:
     for hop in trace.hops:
         record.hop_probes[hop.ttl] = record.hop_probes.get(hop.ttl, 0) + hop.sent
-        record.hop_replies[hop.ttl] = record.hop_replies.get(hop.ttl, 0) + hop.received
+        record.hop_replies[hop.ttl] = record.hop_replies.get(hop.ttl, 0) + len(hop.answers)
 
 
 def _learn_paths(record: Record, observation: Observation) -> tuple[Moved, ...]:

@@ -41,6 +41,9 @@ UNDELIVERED = (
     "sandbox does not deliver that"
 )
 
+NOTHING_KNOWN = Surroundings()
+ROUTERS_ANSWER = Surroundings(routers_answer=True)
+
 Value = TypeVar("Value")
 
 
@@ -79,21 +82,24 @@ class _Network:
     def surroundings(self, now: float) -> Surroundings:
         """What is known."""
         rejecting, before = (
-            frozenset(who for who, at in one.items() if now - at <= PURSE_MEMORY)
+            frozenset(_later_than(now - PURSE_MEMORY, one))
             for one in (self._rejecting, self._before_rejecting)
         )
-        return replace(self.traceable(now), rejecting=rejecting, before_rejecting=before)
+        known = self.traceable(now)
+        if not (rejecting or before):
+            return known
+        return replace(known, rejecting=rejecting, before_rejecting=before)
 
     def traceable(self, now: float) -> Surroundings:
         """The same, without who is rejecting."""
         if self._expired_at is not None and now - self._expired_at <= MEMORY:
-            return Surroundings(routers_answer=True)
+            return ROUTERS_ANSWER
         witnesses = [one for one in self._witnesses.values() if now - one.seen_at <= MEMORY]
         if sum(one.near for one in witnesses) >= WITNESSES:
             return Surroundings(ignores_ttls=True, untraceable=IGNORES_TTLS)
         if len(witnesses) >= WITNESSES:
             return Surroundings(untraceable=UNDELIVERED)
-        return Surroundings()
+        return NOTHING_KNOWN
 
 
 class Memory:
@@ -124,6 +130,13 @@ def _put_last(memory: dict[str, Value], key: str, value: Value, most: int) -> No
     memory[key] = value
     if len(memory) > most:
         del memory[next(iter(memory))]
+
+
+def _later_than(time: float, memory: dict[str, float]) -> dict[str, float]:
+    """What is remembered of a time and later; what is older is forgotten."""
+    while memory and next(iter(memory.values())) < time:
+        del memory[next(iter(memory))]
+    return memory
 
 
 def _refusing(trace: Trace) -> set[str]:

@@ -40,7 +40,7 @@ def _open_now(record: Record, now: float) -> Iterator[Trace]:
 
 def _routers(hop: Hop) -> set[str]:
     """Who said time-exceeded there, to this trace or to others."""
-    expired = (answer.reply for answer in hop.known if answer.reply.kind is TIME_EXCEEDED)
+    expired = [answer.reply for answer in hop.known if answer.reply.kind is TIME_EXCEEDED]
     return {reply.address for reply in expired}
 
 

@@ -102,10 +102,11 @@ class _Making:
         self._left = _sent_alone(trace, target) // 2 - sum(one.opening.attempts for one in controls)
         if measure:
             self._left -= 2 * MEASUREMENT
-        self._ends_at = asyncio.get_running_loop().time() + TIME
+        loop = asyncio.get_running_loop()
+        self._ends_at = loop.time() + TIME
         self._swept = self._port_measured = False
         self._unopened = len(controls)
-        self._all_opened = asyncio.Event()
+        self._all_opened: asyncio.Future[None] = loop.create_future()
 
     def found(self, kind: Kind) -> tuple[Trace, ...]:
         """What has come of the controls of a kind, in their order."""
@@ -144,16 +145,14 @@ class _Making:
         finally:
             self._unopened -= 1
             if not self._unopened:  # soon, so that the last one does not overtake who waits
-                asyncio.get_running_loop().call_soon(self._all_opened.set)
+                asyncio.get_running_loop().call_soon(self._all_opened.set_result, None)
         if not _is_complete(found, control.opening):
             raise ProbeError(found.failure or _ASKED_TOO_LITTLE)
         return found
 
     async def _granted(self, control: Control) -> int:
         """For how many hops there are probes, 0 for none."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(MOMENT):
-                await self._all_opened.wait()
+        await asyncio.wait((self._all_opened,), timeout=MOMENT)
         hops = max(self._left, 0 if self._swept else control.shortest)
         if hops < control.shortest:
             return 0

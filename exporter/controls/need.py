@@ -6,6 +6,9 @@ proxy that answers for the traced port alone stands nearer. A port that a quick 
 as ever, by RSTs that come from as far as ever by TTL and by reply TTL, needs an echo from the same
 place: that is what tells the destination's RST from a firewall's. All else needs everything, and so
 does what turns out to be otherwise by less (`suffices`).
+
+What no end point has answered needs everything whatever the verdict, so that is judged once, with
+its controls (`is_plain_failure`).
 """
 
 from __future__ import annotations
@@ -14,7 +17,16 @@ from enum import Enum, auto
 
 from exporter.controls.canary import answered
 from exporter.diagnosis.placing import reply_distance
-from exporter.model import TCP_KINDS, Confidence, Handshake, ReplyKind, State, Trace, Verdict
+from exporter.model import (
+    TCP_KINDS,
+    Confidence,
+    Handshake,
+    ReplyKind,
+    State,
+    StopReason,
+    Trace,
+    Verdict,
+)
 
 
 class Need(Enum):
@@ -27,6 +39,21 @@ class Need(Enum):
     #: It is closed, as ever and as far away as ever.
     ECHO = auto()
     EVERYTHING = auto()
+
+
+def is_plain_failure(trace: Trace, handshake: Handshake | None) -> bool:
+    """Whether no verdict on the trace would be `open` or `closed`, nor an error of this host's.
+
+    Nobody answers over TCP, neither the trace nor connect(), and nobody says here that nothing can
+    be sent.
+    """
+    if trace.failure or trace.stop_reason is StopReason.DEADLINE:
+        return False
+    if handshake and handshake.success:
+        return False
+    here = trace.flow.source
+    replies = (answer.reply for answer in trace.answers)
+    return not any(reply.kind in TCP_KINDS or reply.address == here for reply in replies)
 
 
 def need_of(

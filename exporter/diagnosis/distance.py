@@ -36,6 +36,7 @@ from exporter.diagnosis.placing import (
 from exporter.diagnosis.words import last_good_name
 from exporter.model import END_KINDS, FULL_TTL, Answer, Hop, Reply, ReplyKind, Trace
 
+TIME_EXCEEDED = ReplyKind.TIME_EXCEEDED
 #: TTL -> who said time-exceeded for it, and over how many hops those messages came back.
 Routers = Mapping[int, Mapping[str, frozenset[int]]]
 
@@ -247,8 +248,8 @@ def _routers(trace: Trace) -> Routers:
 
 def _backs_from(hop: Hop, router: str) -> frozenset[int]:
     """Over how many hops a router's time-exceeded messages for a TTL came back."""
-    said = (answer.reply for answer in hop.answers if answer.reply.address == router)
-    return _backs(reply for reply in said if reply.kind is ReplyKind.TIME_EXCEEDED)
+    said = [answer.reply for answer in hop.answers if answer.reply.address == router]
+    return _backs([reply for reply in said if reply.kind is TIME_EXCEEDED])
 
 
 def _by_ttl(one: Sender, other: Sender) -> Relation:
@@ -300,7 +301,7 @@ def _translated(trace: Trace) -> bool:
 
 
 def _backs(replies: Iterable[Reply]) -> frozenset[int]:
-    return frozenset(back for reply in replies if (back := reply_distance(reply.ttl)))
+    return frozenset([back for reply in replies if (back := reply_distance(reply.ttl))])
 
 
 # -- where he stands -------------------------------------------------------------------

@@ -47,9 +47,14 @@ class Outcomes:
     blocked: tuple[Trace, ...]
 
 
+NOT_TRIED = Outcomes(0, (), ())
+
+
 def outcomes_of(case: Case, state: State) -> Outcomes:
     """What became of the further flows, where the trace alone is judged so."""
     flows = case.controlled.flows
+    if not flows:
+        return NOT_TRIED
     passing = tuple(flow for flow in flows if _passes(flow, state))
     loss = _loss(case.trace, (*passing, *case.controlled.ports))
     others = (flow for flow in flows if flow not in passing)

@@ -17,13 +17,12 @@ from itertools import chain
 
 from exporter.diagnosis.case import Case
 from exporter.diagnosis.once import once
-from exporter.diagnosis.placing import is_spared
+from exporter.diagnosis.placing import expired_at, is_spared
 from exporter.diagnosis.words import WHERE, destination_of, listed, numbers_of
 from exporter.model import (
     Confidence,
     Hop,
     Location,
-    ReplyKind,
     State,
     Trace,
     Verdict,
@@ -83,9 +82,7 @@ def loop_of(trace: Trace) -> Loop | None:
 
 def _expired(hop: Hop) -> tuple[str, ...]:
     """Who said at a hop that a probe had expired."""
-    replies = (answer.reply for answer in hop.answers)
-    expired = (r.address for r in replies if r.kind is ReplyKind.TIME_EXCEEDED)
-    return tuple(dict.fromkeys(expired))
+    return tuple(expired_at(hop))
 
 
 def _goes_round(circle: Seen, length: int) -> bool:

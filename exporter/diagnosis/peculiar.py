@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import groupby, islice, pairwise
 
 from exporter.diagnosis.conditions import conditions_of
+from exporter.diagnosis.once import once
 from exporter.diagnosis.words import listed, numbers_of
 from exporter.model import Answer, Condition, Hop, ReplyKind, Trace
 
@@ -18,6 +19,7 @@ MOST_OF_A_KIND = 3
 MOST_NAMED = 6
 
 
+@once
 def peculiarities(trace: Trace) -> tuple[str, ...]:
     """The facts about a trace's path, a few of each kind."""
     hops = trace.path
@@ -28,30 +30,35 @@ def peculiarities(trace: Trace) -> tuple[str, ...]:
 
 
 def _expired(hop: Hop) -> list[Answer]:
-    return [a for a in hop.answers if a.reply.kind is ReplyKind.TIME_EXCEEDED]
+    return [answer for answer in hop.answers if _is_expired(answer)]
+
+
+def _is_expired(answer: Answer) -> bool:
+    return answer.reply.kind is ReplyKind.TIME_EXCEEDED
 
 
 def _translation(hops: tuple[Hop, ...]) -> Iterator[str]:
     """Where the quoted probes begin to differ from those sent, RFC 3022."""
-    before = "this host"
+    before = None
     for hop in hops:
         changed = [answer for answer in hop.answers if answer.reply.rewritten]
         if changed:
             fields = dict.fromkeys(field for a in changed for field in a.reply.rewritten)
+            where = f"hop {before.ttl} ({before.addresses[0]})" if before else "this host"
             yield (
-                f"address translation behind {before}: from hop {hop.ttl} "
+                f"address translation behind {where}: from hop {hop.ttl} "
                 f"({changed[0].reply.address}) on, quoted probes differ in "
                 f"{', '.join(list(fields)[:MOST_NAMED])} ({numbers_of(changed)})"
             )
             return
         if hop.answers:
-            before = f"hop {hop.ttl} ({hop.addresses[0]})"
+            before = hop
 
 
 def _odd_quotes(hops: tuple[Hop, ...]) -> Iterator[str]:
     """Routers that quote a TTL other than the 1 with which a probe expires, or the 0 of some."""
     for hop in hops:
-        odd = [a for a in _expired(hop) if (a.reply.quoted_ttl or 0) > 1]
+        odd = [a for a in hop.answers if (a.reply.quoted_ttl or 0) > 1 and _is_expired(a)]
         if odd:
             yield (
                 f"hop {hop.ttl} ({odd[0].reply.address}) quotes probes with TTL "
@@ -62,8 +69,9 @@ def _odd_quotes(hops: tuple[Hop, ...]) -> Iterator[str]:
 
 def _same_address(hops: tuple[Hop, ...]) -> Iterator[str]:
     """One address at two hops in a row: the nearer one lets a TTL of 0 pass, or a NAT answers."""
-    for near, far in pairwise(hops):
-        for router in set(near.addresses) & set(far.addresses):
+    addresses = [(hop, set(hop.addresses)) for hop in hops]
+    for (near, at_near), (far, at_far) in pairwise(addresses):
+        for router in at_near & at_far:
             first, second = (
                 [answer for answer in _expired(hop) if answer.reply.address == router]
                 for hop in (near, far)

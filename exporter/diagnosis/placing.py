@@ -200,8 +200,8 @@ def _known_at(hop: Hop) -> frozenset[str]:
 def loss_of(hops: tuple[Hop, ...]) -> float:
     """The share of unanswered probes to hops that do answer, 0 when none does."""
     answering = [hop for hop in hops if hop.answers]
-    sent = sum(hop.sent for hop in answering)
-    return 1 - sum(hop.received for hop in answering) / sent if sent else 0.0
+    sent = sum([hop.sent for hop in answering])
+    return 1 - sum([len(hop.answers) for hop in answering]) / sent if sent else 0.0
 
 
 def guarded_loss(hops: Iterable[Hop]) -> float:
@@ -210,8 +210,8 @@ def guarded_loss(hops: Iterable[Hop]) -> float:
     Half a loss is assumed beside those seen (Krichevsky and Trofimov, 1981).
     """
     answering = tuple(hop for hop in hops if hop.answers)
-    sent = sum(hop.sent for hop in answering)
-    received = sum(hop.received for hop in answering)
+    sent = sum([hop.sent for hop in answering])
+    received = sum([len(hop.answers) for hop in answering])
     return max(loss_of(answering), (sent - received + 0.5) / (sent + 1))
 
 

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_network
 
 from exporter.diagnosis.case import Case
@@ -297,6 +298,7 @@ def _same_elsewhere(held: _Held) -> list[Trace]:
     return list(found.values()) if len(found) >= MANY else []
 
 
+@lru_cache(maxsize=1024)
 def _network(address: str) -> str:
     return str(ip_network(f"{address}/{PREFIXES[Family.of(address)]}", strict=False))
 

@@ -27,11 +27,11 @@ FIRST_REPETITION = 1.0
 def open_to_connections(case: Case) -> Verdict | None:
     """The verdict where all of this holds, else None."""
     trace, handshake, flows = case.trace, case.handshake, case.controlled.flows
+    if handshake is None or not handshake.success:
+        return None
     beyond = nearest_beyond(case)
     if (
-        handshake is None
-        or not handshake.success
-        or trace.unseen_errors
+        trace.unseen_errors
         or loss_of(trace.hops) > TOLERATED_LOSS
         or beyond is None
         or not any(_shows_all(one.trace, trace, beyond.hop) for one in beyond.witnesses)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exporter.diagnosis.case import Case
+from exporter.diagnosis.once import once
 from exporter.diagnosis.placing import (
     PLAUSIBLE,
     disagree,
@@ -66,6 +67,7 @@ class _Seen(NamedTuple):
     hop: Hop
 
 
+@once
 def was_reached(trace: Trace) -> bool:
     """Whether anything answered in the destination's name."""
     return any(answer.reply.kind in END_KINDS for answer in trace.answers)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 
+from exporter.diagnosis.once import once
 from exporter.model import TCP_KINDS, Answer, Handshake, Location, ReplyKind, Trace, joined
 
 _REFUSED = os.strerror(errno.ECONNREFUSED)
@@ -37,6 +38,7 @@ WHERE = {
 }
 
 
+@once
 def facts_of(trace: Trace) -> tuple[str, ...]:
     """What was sent and what came back, in numbers."""
     flow = trace.flow

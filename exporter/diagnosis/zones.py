@@ -109,16 +109,14 @@ class ZoneMap:
 
         Whichever trace was answered: it only speaks against `external`.
         """
-        return max(
-            (
-                hop.ttl
-                for hop in trace.hops
-                for answer in hop.known
-                if answer.reply.kind is ReplyKind.TIME_EXCEEDED
-                and self.zone(answer.reply.address, hop.ttl) is Zone.PLATFORM
-            ),
-            default=0,
+        inside = (
+            hop.ttl
+            for hop in reversed(trace.hops)
+            for answer in hop.known
+            if answer.reply.kind is ReplyKind.TIME_EXCEEDED
+            and self.zone(answer.reply.address, hop.ttl) is Zone.PLATFORM
         )
+        return next(inside, 0)
 
     def _find(self, text: str, hop: int) -> _Area:
         address = ip_address(text)
@@ -165,8 +163,6 @@ def _hops(trace: Trace) -> Mapping[str, int]:
     return hops
 
 
-def _told(trace: Trace) -> Iterator[Answer]:
+def _told(trace: Trace) -> list[Answer]:
     """The answers to a trace, and to others at the hops that it spared."""
-    yield from trace.answers
-    for hop in trace.hops:
-        yield from hop.shared
+    return [*trace.answers, *(answer for hop in trace.hops for answer in hop.shared)]

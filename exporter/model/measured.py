@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import chain
 from typing import NamedTuple
 
 
@@ -115,7 +114,7 @@ class Hop:
     @property
     def addresses(self) -> tuple[str, ...]:
         """The responders, each once, in order of appearance."""
-        return tuple(dict.fromkeys(answer.reply.address for answer in self.answers))
+        return tuple(dict.fromkeys([answer.reply.address for answer in self.answers]))
 
     @property
     def is_end(self) -> bool:
@@ -196,26 +195,38 @@ class Trace:
     @property
     def distance(self) -> int | None:
         """The lowest TTL whose probe was answered in the name of the destination."""
-        ends = (a for hop in self.hops for a in hop.answers if a.reply.kind in END_KINDS)
-        end = next(ends, None)
-        return end.probe.ttl if end else None
+        # This and what follows are asked of a trace some fifty times a cycle; generators take twice
+        # as long as loops.
+        for hop in self.hops:
+            for answer in hop.answers:
+                if answer.reply.kind in END_KINDS:
+                    return answer.probe.ttl
+        return None
 
     @property
     def last_answering_ttl(self) -> int:
         """The highest TTL within `hops` that any device answered, 0 when none did."""
-        return max((hop.ttl for hop in self.hops if hop.answers), default=0)
+        for hop in reversed(self.hops):
+            if hop.answers:
+                return hop.ttl
+        return 0
 
     @property
     def path(self) -> tuple[Hop, ...]:
         """The hops up to the destination, an ICMP error, or one past the last answer."""
-        error = next((hop.ttl for hop in self.hops if hop.is_end), None)
-        return self.hops[: self.distance or error or self.last_answering_ttl + 1]
+        if distance := self.distance:
+            return self.hops[:distance]
+        for hop in self.hops:
+            for answer in hop.answers:
+                if answer.reply.kind is not ReplyKind.TIME_EXCEEDED:
+                    return self.hops[: hop.ttl]
+        return self.hops[: self.last_answering_ttl + 1]
 
     @property
     def answers(self) -> tuple[Answer, ...]:
         """Every answer, the confirmation's included."""
         hops = self.hops if self.confirmation is None else (*self.hops, self.confirmation)
-        return tuple(chain.from_iterable(hop.answers for hop in hops))
+        return tuple([answer for hop in hops for answer in hop.answers])
 
 
 @dataclass(frozen=True, slots=True)

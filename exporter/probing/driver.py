@@ -38,10 +38,10 @@ from exporter.probing.tracer import Tracer
 
 #: So many probes may go at once before the rate holds: a dozen traces' windows.
 PROBE_BURST = 50
-#: How long the prober rests while it is busy: short while one of a FEW traces is finding its way,
-#: for the first sweep feels it; else as long as attempts can wait.
+#: How long the prober rests at most while it is busy: short while one of a FEW traces is finding
+#: its way, for the first sweep feels it; else as long as attempts, and controls, can wait.
 SWEEP_TICK = 0.003
-TICK = 0.02
+TICK = 0.03
 FEW = 2
 #: Refused, the driver waits for a few tokens at once instead of waking up for each.
 REFILL_QUANTUM = 0.01
@@ -130,8 +130,9 @@ def not_told(_destination: str) -> str | None:
 class Driver:
     """Runs traces over an engine; at most `probes_per_second`, all traces together.
 
-    `gateway_to` gives the gateway to a destination, as `Trace.gateway` has it. `near` lets traces
-    share what their first hops answer; without it each stands for itself.
+    `gateway_to` gives the gateway to a destination, as `Trace.gateway` has it; soundings do
+    without. `near` lets traces share what their first hops answer; without it each stands for
+    itself.
     """
 
     def __init__(
@@ -187,7 +188,8 @@ class Driver:
             wake=now,
             since=now,
             order=self._started,
-            gateway=self._gateway_to(destination),
+            # To ask takes a socket each time, and of a control nobody wants to know it.
+            gateway=None if isinstance(plan, Sounding) else self._gateway_to(destination),
             errors_before=self.engine.unseen_errors(),
         )
         self._wake(run, now)
@@ -396,7 +398,9 @@ class Prober:
             self._resting = may_rest and self._driver.busy
             self._listen(on=not self._resting)
             tick = SWEEP_TICK if self._driver.sweeping else TICK
-            self._sleep_until(now + tick if self._resting else wanted)
+            # Ticks are multiples of their length, so that two probers on a loop share its wake-ups;
+            # one that is all but over is not rested for.
+            self._sleep_until(int(now / tick + 1.1) * tick if self._resting else wanted)
 
     def _listen(self, *, on: bool) -> None:
         if on is self._listening:

@@ -17,6 +17,7 @@ There are no ports, so `Flow.source_port` only tells flows apart, until `Echoer`
 from __future__ import annotations
 
 import secrets
+import select
 import socket
 import struct
 import time
@@ -37,13 +38,12 @@ from exporter.model import (
     Sounding,
     Trace,
 )
-from exporter.probing.driver import PROBE_BURST, Driver, Prober, not_told
-from exporter.probing.engines.connect import route_to
+from exporter.probing.driver import PROBE_BURST, Driver, Prober
 from exporter.probing.engines.error_queue import IPV4, IPV6, Dialect, icmp_reply, set_options
 from exporter.probing.engines.failures import failure_of
 from exporter.probing.engines.sides import Sides
 from exporter.probing.engines.stamps import Ancillary, arrival
-from exporter.probing.engines.syn import ICMP_FILTER, ICMPV6_FILTER, SOL_RAW
+from exporter.probing.engines.syn import ICMP_FILTER, ICMPV6_FILTER, SOL_RAW, source_toward
 
 #: RFC 792, RFC 4443 section 4.1: type, code, checksum, identifier, sequence number.
 _HEADER = struct.Struct("!BBHHH")
@@ -112,6 +112,8 @@ class _Wire:
         self._words = _WORDS[dialect.family]
         self._payload = secrets.token_bytes(PAYLOAD)
         self._number = secrets.randbelow(_NUMBERS)
+        #: The socket's, as it was last set.
+        self._ttl = 0
         self._waiting: dict[int, tuple[Flow, Probe]] = {}
         self.socket, self._raw = _open(dialect, self._words)
         try:
@@ -125,7 +127,9 @@ class _Wire:
         """Send one request. Raises OSError."""
         self._number = (self._number + 1) % _NUMBERS
         packet = self._request(self._number)
-        self.socket.setsockopt(*self.dialect.ttl, ttl)
+        if ttl != self._ttl:
+            self.socket.setsockopt(*self.dialect.ttl, ttl)
+            self._ttl = ttl
         probe = Probe(ttl, attempt, time.monotonic())
         try:
             self.socket.sendto(packet, (flow.destination, 0))
@@ -237,15 +241,23 @@ class EchoEngine:
         self._wires: Sides[_Wire] = Sides()
         # A host may ignore echo requests, so that one to itself would prove nothing.
         self._wires.start((IPV4, IPV6), _Wire, lambda _: None)
+        self._epoll = select.epoll()
+        #: Descriptor -> who reads it.
+        self._receivers = {wire.socket.fileno(): wire for wire in self._wires}
+        for fileno in self._receivers:  # the error queue rings with EPOLLERR, which needs no asking
+            self._epoll.register(fileno, select.EPOLLIN)
 
     def filenos(self) -> tuple[int, ...]:
-        """One socket for each IP version."""
-        return tuple(wire.socket.fileno() for wire in self._wires)
+        """One descriptor for all sockets."""
+        return (self._epoll.fileno(),)
 
     def open(self, destination: str, port: int, _preferred_port: int = 0) -> Flow:
         """Find the address that the kernel would send from."""
         wire = self._wires.toward(destination)
-        source, _ = route_to(wire.dialect, destination, port)
+        try:
+            source = source_toward(wire.dialect.address_family, destination, port)
+        except OSError as error:
+            raise ProbeError(failure_of(error)) from error
         flow = Flow(source, next(self._numbers), destination, port)
         self._flows[flow] = wire
         return flow
@@ -259,7 +271,8 @@ class EchoEngine:
 
     def receive(self) -> list[tuple[Flow, Answer]]:
         """Match what has arrived; duplicates are dropped."""
-        return [answer for wire in self._wires for answer in wire.receive()]
+        ready = self._epoll.poll(0)
+        return [answer for fileno, _ in ready for answer in self._receivers[fileno].receive()]
 
     def unseen_errors(self) -> int:
         """A quote that somebody rewrote is not told."""
@@ -273,23 +286,22 @@ class EchoEngine:
     def close(self) -> None:
         """Close every socket."""
         self._wires.close()
+        self._epoll.close()
 
 
 class Echoer:
     """Sends echo requests where that is permitted; made before privileges are given up.
 
-    `status` says why it is not permitted, "" where it is. `gateway_to` is as in `Driver`.
+    `status` says why it is not permitted, "" where it is.
     """
 
-    def __init__(
-        self, probes_per_second: float, gateway_to: Callable[[str], str | None] = not_told
-    ) -> None:
+    def __init__(self, probes_per_second: float) -> None:
         self.status = ""
         self._driver: Driver | None = None
         #: Made on the running loop, by the first one who asks.
         self._prober: Prober | None = None
         try:
-            self._driver = Driver(EchoEngine(), probes_per_second, PROBE_BURST, gateway_to)
+            self._driver = Driver(EchoEngine(), probes_per_second, PROBE_BURST)
         except OSError as error:
             self.status = str(error)
 

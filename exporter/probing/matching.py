@@ -32,8 +32,8 @@ class FlowState:
 
     flow: Flow
     #: Random for each trace, so that no late reply of the trace before is taken for this one's.
-    base: int = field(default_factory=lambda: secrets.randbelow(_SEQUENCE_SPACE))
-    mark: int = field(default_factory=lambda: secrets.randbelow(_MARK_SPACE))
+    base: int = field(default_factory=lambda: secrets.randbits(32))
+    mark: int = field(default_factory=lambda: secrets.randbits(16))
     sequences: dict[int, Probe] = field(default_factory=dict)
     marks: dict[int, int] = field(default_factory=dict)
     answered: dict[Probe, ReplyKind] = field(default_factory=dict)

@@ -19,7 +19,7 @@ second at most, to all of them together. After Doubletree (Donnet et al., SIGMET
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -52,7 +52,7 @@ MOST_SOURCES = 16
 MOST_ROUTERS = 16
 MOST_REJECTING = 1_000
 
-TIME_EXCEEDED = ReplyKind.TIME_EXCEEDED
+TIME_EXCEEDED, UNREACHABLE = ReplyKind.TIME_EXCEEDED, ReplyKind.UNREACHABLE
 #: These say nothing of the hops that were not probed.
 CUT_SHORT = frozenset({StopReason.SEND_FAILED, StopReason.DEADLINE})
 
@@ -257,7 +257,9 @@ class _Source:
         met = {hop.ttl: _routers(hop) for hop in trace.hops}
         answered = frozenset(ttl for ttl, routers in met.items() if routers)
         strayed = any(_parted(routers, guide.expected.get(ttl)) for ttl, routers in met.items())
-        top = max(trace.distance or 0, _rejecter(trace, guide), *answered, 0)
+        distance, answers = trace.distance or 0, trace.answers
+        refusals = [one.reply.address for one in answers if one.reply.kind is UNREACHABLE]
+        top = max(distance, _farthest(refusals, guide), *answered, 0)
         stands, hops = {}, []
         for hop in trace.hops:
             stand = self._met(path, hop, met[hop.ttl], now)
@@ -270,18 +272,19 @@ class _Source:
                     and now - stand.heard_at <= FRESH
                     and not stand.moves
                 ):
-                    hop = replace(hop, shared=stand.answers)  # noqa: PLW2901
+                    hop = Hop(hop.ttl, hop.sent, shared=stand.answers)  # noqa: PLW2901
             if stand:
                 stands[hop.ttl] = stand
             hops.append(hop)
         self._account(trace, guide, top, strayed=strayed, now=now)
+        self._account_refusals(refusals, now)
         self._pass(path, stands)
         path.own = answered | frozenset(ttl for ttl in path.own & stands.keys() if ttl <= top)
         path.traced = True
         path.rejected = trace.stop_reason is StopReason.ICMP_ERROR
-        path.distance = trace.distance or 0
-        path.horizon = path.distance or max(stands, default=0) + path.rejected
-        path.round_trip = max((answer.rtt for answer in trace.answers), default=0.0)
+        path.distance = distance
+        path.horizon = distance or max(stands, default=0) + path.rejected
+        path.round_trip = max((answer.rtt for answer in answers), default=0.0)
         return replace(trace, hops=tuple(hops))
 
     def _met(self, path: _Path, hop: Hop, routers: Group, now: float) -> _Stand | None:
@@ -315,13 +318,14 @@ class _Source:
                 granted = guide.attempts.get(hop.ttl, hop.sent)
                 purse.spend(max(0, hop.sent - granted), now)
                 purse.learn(hop.sent, hop.received, now)
-        for answer in trace.answers:
-            if answer.reply.kind is ReplyKind.UNREACHABLE:
-                self._rejected_at.pop(answer.reply.address, None)
-                self._rejected_at[answer.reply.address] = now
-                purse = self._purses.get(frozenset((answer.reply.address,)))
-                if purse:
-                    purse.spend(1, now)
+
+    def _account_refusals(self, senders: Iterable[str], now: float) -> None:
+        for sender in senders:
+            self._rejected_at.pop(sender, None)
+            self._rejected_at[sender] = now
+            purse = self._purses.get(frozenset((sender,)))
+            if purse:
+                purse.spend(1, now)
 
     def _stand(self, ttl: int, group: Group) -> _Stand:
         at = self._stands.setdefault(ttl, {})
@@ -375,9 +379,9 @@ def _parted(routers: Group, expected: Group | None) -> bool:
     return bool(routers and expected and routers.isdisjoint(expected))
 
 
-def _rejecter(trace: Trace, guide: Guide) -> int:
-    """The farthest TTL at which a device is expected that has said no; 0: none is."""
-    refusals = (answer.reply for answer in trace.answers)
-    senders = {reply.address for reply in refusals if reply.kind is ReplyKind.UNREACHABLE}
-    known = (ttl for ttl, group in guide.expected.items() if senders and senders & group)
+def _farthest(senders: Collection[str], guide: Guide) -> int:
+    """The farthest TTL at which one of these is expected; 0: none is."""
+    if not senders:
+        return 0
+    known = (ttl for ttl, group in guide.expected.items() if not group.isdisjoint(senders))
     return max(known, default=0)

@@ -6,7 +6,6 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from ipaddress import ip_address
 
 from exporter.rtnetlink import ask, attribute, attributes
 
@@ -15,8 +14,6 @@ _GETROUTE = 26
 _DESTINATION, _GATEWAY, _VIA = 1, 5, 18
 _ROUTE = struct.Struct("=8BI")  # struct rtmsg: family, lengths of both prefixes, ..., flags
 
-_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
-
 
 def gateway_to(destination: str) -> str | None:
     """The router that leads to an address.
@@ -24,11 +21,11 @@ def gateway_to(destination: str) -> str | None:
     "" when the table names none (the host's own networks, a link without addresses), None when
     the kernel does not say, as for an address without a route.
     """
-    address = ip_address(destination)
-    family = _FAMILIES[address.version]
-    route = _ROUTE.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+    packed = socket.inet_pton(family, destination)
+    route = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, 0)
     with suppress(OSError, struct.error, ValueError):  # a sandbox may speak it differently
-        for answer in ask(_GETROUTE, route + attribute(_DESTINATION, address.packed)):
+        for answer in ask(_GETROUTE, route + attribute(_DESTINATION, packed)):
             return _gateway_in(answer)
     return None
 

@@ -55,6 +55,7 @@ class Sounder:
         self._queue: list[tuple[float, int]] = []
         self._sent: dict[int, list[Probe]] = {}
         self._answers: dict[Probe, Answer] = {}
+        self._answered: set[int] = set()
         #: The farthest TTL of the sweep that is queued or sent; None before the sweep.
         self._opened: int | None = None
         #: The lowest TTL that ends the path.
@@ -108,6 +109,7 @@ class Sounder:
         if known and (known.reply.kind in TCP_KINDS or reply.kind not in TCP_KINDS):
             return
         self._answers[probe] = answer
+        self._answered.add(probe.ttl)
         if reply.kind is not ReplyKind.ACK:
             self._longest_rtt = max(self._longest_rtt, answer.rtt)
         if probe.ttl == FULL_TTL:
@@ -150,12 +152,9 @@ class Sounder:
 
     # -- the rules ---------------------------------------------------------------------
 
-    def _answered(self, ttl: int) -> bool:
-        return any(probe in self._answers for probe in self._sent.get(ttl, ()))
-
     def _wanted(self, ttl: int) -> bool:
         on_path = ttl == FULL_TTL or self._end is None or ttl <= self._end
-        return on_path and not self._answered(ttl)
+        return on_path and ttl not in self._answered
 
     def _may_stall(self) -> bool:
         return self._opened is not None and self._end is None and self._opened < self.sounding.last

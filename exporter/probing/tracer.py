@@ -124,6 +124,8 @@ class Tracer:
         self._frontier = 0
         self._end: _End | None = None
         self._reached = False
+        #: Whether a confirmation was answered.
+        self._confirmed = False
         #: The TTL whose further attempts are delayed already.
         self._staggered: int | None = None
         self._confirming = False
@@ -186,6 +188,7 @@ class Tracer:
             return
         self._answers[probe] = answer
         self._unanswered.pop(probe, None)
+        self._confirmed |= probe.ttl == FULL_TTL
         if reply.kind is not ReplyKind.ACK and answer.rtt > self._longest_rtt:
             self._longest_rtt = answer.rtt
         if reply.kind is TIME_EXCEEDED:
@@ -365,16 +368,18 @@ class Tracer:
 
     def _wanted(self, ttl: int) -> bool:
         if ttl == FULL_TTL:
-            answered = any(probe in self._answers for probe in self._sent.get(FULL_TTL, ()))
-            return not (self._reached or answered)
-        attempt = self._next_attempt(ttl)
-        if attempt > 1 and self._is_quick() and self._as_before(ttl):
+            return not (self._reached or self._confirmed)
+        if ttl > self._bound():
             return False
-        if attempt > 1 and self._end is None and ttl > self._near_enough():
+        return ttl not in self._sent or self._wanted_again(ttl)
+
+    def _wanted_again(self, ttl: int) -> bool:
+        """Whether a hop of the path is worth more than one attempt."""
+        if self._is_quick() and self._as_before(ttl):
             return False
-        if attempt > 1 and self._end and ttl == self._end.ttl and not self._reached:
-            return False
-        return ttl <= self._bound()
+        if self._end is None:
+            return ttl <= self._near_enough()
+        return self._reached or ttl != self._end.ttl
 
     def _near_enough(self) -> int:
         """The farthest TTL that is worth more than one attempt as long as no end is seen."""
@@ -468,8 +473,7 @@ class Tracer:
             return StopReason.DESTINATION
         if ReplyKind.UNREACHABLE in kinds:
             return StopReason.ICMP_ERROR
-        expired = any(probe in self._answers for probe in self._sent.get(FULL_TTL, ()))
-        if expired or self._frontier >= self.plan.max_hops:
+        if self._confirmed or self._frontier >= self.plan.max_hops:
             return StopReason.HOP_LIMIT
         return StopReason.SILENCE
 

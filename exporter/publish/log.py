@@ -42,6 +42,9 @@ from exporter.store import Change
 QUEUE_BYTES = 256 * 1024
 #: How long the end of the program waits for the backlog to be written.
 DRAIN_SECONDS = 0.5
+#: So long an entry waits for others, unless half the backlog is full: to wake the thread, and to
+#: hand it the interpreter, costs more than to write a line.
+GATHERING_SECONDS = 0.25
 #: The budget for traces: bytes a second, and what may come at once.
 RATE = 12 * 1024
 BURST = 12 * 1024
@@ -164,14 +167,16 @@ class Writer(logging.Handler):
             self._lost = 0
             self._entries.append(entry)
             self._size += len(entry)
-            self._changed.notify_all()
+            # Else the thread is awake, or waits for more.
+            if len(self._entries) == 1 or self._is_pressing():
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Give the backlog a last chance and end the thread, unless it is stuck."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._entries, DRAIN_SECONDS)
             self._closing = True
             self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._entries, DRAIN_SECONDS)
         super().close()
 
     def _encode(self, record: logging.LogRecord) -> bytes:
@@ -182,18 +187,25 @@ class Writer(logging.Handler):
             fault = f"no readable log entry at {record.pathname}:{record.lineno}: {error!r}"
             return f"{self.format(_own_record(fault))}\n".encode()
 
+    def _is_pressing(self) -> bool:
+        return self._closing or self._size > QUEUE_BYTES // 2
+
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._entries or self._closing)
-                if not self._entries:
-                    return
+        while self._gathered():
+            while self._entries:
                 entry = self._entries[0]
-            self._write(entry)
-            with self._changed:
-                self._entries.popleft()
-                self._size -= len(entry)
-                self._changed.notify_all()
+                self._write(entry)
+                with self._changed:
+                    self._entries.popleft()
+                    self._size -= len(entry)
+                    self._changed.notify_all()
+
+    def _gathered(self) -> bool:
+        """Wait for entries, and a moment for more; False at the end, when none is left."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._entries or self._closing)
+            self._changed.wait_for(self._is_pressing, GATHERING_SECONDS)
+            return bool(self._entries)
 
     def _write(self, entry: bytes) -> None:
         """Write all of it, however long that takes; counted when the reader is gone."""

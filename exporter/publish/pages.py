@@ -132,6 +132,8 @@ class Program:
     source: str
     answered_by: str
     part_traced: str
+    #: How many targets there are, those that other instances trace included.
+    configured: int
     discovers: bool
     routing_headers: tuple[str, ...]
     reload_error: str
@@ -237,6 +239,7 @@ class Pages:
             source=printable(store.source.address),
             answered_by=answered_by(store.source),
             part_traced=part_traced(store),
+            configured=store.configured,
             discovers=bool(store.sources),
             routing_headers=routing_headers(store.source),
             reload_error="" if store.reload.successful else printable(store.reload.message),
@@ -272,8 +275,8 @@ def _entry(record: Record, now: float) -> Entry:
 def _title(tones: Counter[str], number: int, count: int) -> str:
     """What is wrong with all targets, and which page this is, if there are several."""
     return (
-        f"{tones['blocked']} of {_count(tones.total(), 'target')} blocked"
-        + (f", {tones['unknown']} unknown" if tones["unknown"] else "")
+        f"{tones['blocked']:,} of {_count(tones.total(), 'target')} blocked"
+        + (f", {tones['unknown']:,} unknown" if tones["unknown"] else "")
         + (f", page {number} of {count}" if count > 1 else "")
     )
 
@@ -359,7 +362,7 @@ def _time(seconds: float) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _quote(name: str) -> str:

@@ -24,6 +24,9 @@ from exporter.store import Record, Store
 #: The controls that are made for the target itself.
 MEASURED = (Kind.PORT, Kind.ECHO, Kind.CANARY)
 
+#: Each reason and its label; an Enum's `value` is a slow look-up.
+REASONS = tuple((reason, (reason.value,)) for reason in FailureReason)
+
 #: The values of a metric's own labels, and the number.
 Sample = tuple[tuple[str, ...], float]
 Subject = TypeVar("Subject")
@@ -143,8 +146,8 @@ def address_info(reading: Reading) -> Iterator[Sample]:
 
 def failures(reading: Reading) -> Iterator[Sample]:
     """How often each reason was met, from 0 on."""
-    for reason in FailureReason:
-        yield (reason.value,), reading.record.failures[reason]
+    for reason, labels in REASONS:
+        yield labels, reading.record.failures[reason]
 
 
 def state_file(program: Program) -> Iterator[Sample]:
@@ -156,11 +159,12 @@ def state_file(program: Program) -> Iterator[Sample]:
 
 def controls_answered(reading: Reading) -> Iterator[Sample]:
     """Of several ports one answer is enough; what was not asked does not exist."""
-    controls = controls_of(reading.latest.controlled) if reading.latest else ()
-    for kind in MEASURED:
-        outcomes = {outcome_of(one.trace) for one in controls if one.kind is kind}
-        if outcomes - {Outcome.NOT_MEASURED}:
-            yield (kind.value,), Outcome.REACHED in outcomes
+    answered: dict[Kind, bool] = {}
+    for one in controls_of(reading.latest.controlled) if reading.latest else ():
+        if one.kind in MEASURED and (outcome := outcome_of(one.trace)) is not Outcome.NOT_MEASURED:
+            answered[one.kind] = outcome is Outcome.REACHED or answered.get(one.kind, False)
+    for kind, reached in answered.items():
+        yield (kind.value,), reached
 
 
 def suspect_hop(position: int) -> Callable[[Observation], float]:
@@ -173,15 +177,21 @@ def suspect_hop(position: int) -> Callable[[Observation], float]:
     return read
 
 
-def hop_in(zone: Zone, choose: Callable[[Iterable[int]], int]) -> Reader:
-    """One of the hops with a responder on that side of the edge, 0 where there is none."""
+def farthest_in(zone: Zone) -> Reader:
+    """The farthest hop with a responder on that side of the edge, 0 where there is none."""
+    return _first_in(zone, reversed)
 
-    def samples(reading: Reading) -> Iterator[Sample]:
-        if reading.latest:
-            hops = [hop.ttl for hop in reading.path if _stands_in(zone, hop, reading.latest)]
-            yield (), choose(hops) if hops else 0
 
-    return samples
+def nearest_in(zone: Zone) -> Reader:
+    """The nearest one."""
+    return _first_in(zone, iter)
+
+
+def _first_in(zone: Zone, order: Callable[[tuple[Hop, ...]], Iterator[Hop]]) -> Reader:
+    def read(seen: Observation, path: tuple[Hop, ...]) -> int:
+        return next((hop.ttl for hop in order(path) if _stands_in(zone, hop, seen)), 0)
+
+    return lambda r: [((), read(r.latest, r.path))] if r.latest else ()
 
 
 def _stands_in(zone: Zone, hop: Hop, seen: Observation) -> bool:

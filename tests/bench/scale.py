@@ -9,7 +9,7 @@ all the time, since the few scrapes of a run tell no 99th percentile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from tests.bench.paths import delayed
 from tests.bench.report import Goal, Part
-from tests.bench.scale_service import PROMETHEUS, Paced, Run, Watched, running
+from tests.bench.scale_service import PROMETHEUS, Cpu, Paced, Run, Watched, running
 from tests.bench.scale_truth import (
     SHARED_HOPS,
     Aim,
@@ -101,12 +101,12 @@ class Figures:
     @property
     def cpu(self) -> float:
         """Per cent of one core."""
-        return 100 * sum(one.cpu for one in self.watched) / self.seconds
+        return self._share(one.cpu for one in self.watched)
 
     @property
     def network_cpu(self) -> float:
         """The same of the process that plays the network."""
-        return 100 * sum(one.network_cpu for one in self.watched) / self.seconds
+        return self._share(one.network_cpu for one in self.watched)
 
     @property
     def seconds(self) -> float:
@@ -114,9 +114,15 @@ class Figures:
         return sum(one.seconds for one in self.watched)
 
     @property
-    def cpu_of_target(self) -> float:
-        """Seconds for one target and cycle."""
-        return self.cpu / 100 * self.scale.interval / self.scale.targets
+    def cpu_of_target(self) -> Cpu:
+        """For one target and cycle."""
+        traces = self.scale.targets * self.seconds / self.scale.interval
+        users, systems = zip(*(one.cpu for one in self.watched), strict=True)
+        return Cpu(sum(users) / traces, sum(systems) / traces)
+
+    def _share(self, taken: Iterable[Cpu]) -> float:
+        """Per cent of one core over all measured cycles."""
+        return 100 * sum(map(sum, taken)) / self.seconds
 
     @property
     def scrapes(self) -> list[float]:
@@ -221,7 +227,10 @@ ROWS: Mapping[str, Callable[[Figures], str]] = {
     "of them by probes of the trace itself": lambda one: _share(one.score.own, one.score.hops),
     "hops with a wrong address": lambda one: str(one.score.mistaken),
     "CPU of one core": lambda one: f"{one.cpu:.2f} %",
-    "CPU a target and cycle": lambda one: f"{one.cpu_of_target * 1e3:.2f} ms",
+    "CPU a target and cycle": lambda one: f"{sum(one.cpu_of_target) * 1e3:.2f} ms",
+    "the same by user, system": lambda one: (
+        f"{one.cpu_of_target.user * 1e3:.2f}, {one.cpu_of_target.system * 1e3:.2f} ms"
+    ),
     "traces begin late by at most": lambda one: f"{max(w.lag for w in one.watched):.2f} s",
     "SYNs a target and cycle": lambda one: f"{one.probes:.1f}",
     "RSS, at its peak": lambda one: f"{one.memory.peak:.1f} MiB",

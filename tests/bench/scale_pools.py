@@ -168,7 +168,7 @@ def _ours(settings: Settings, crowd: Sequence[Aim]) -> Row:
         running(network, crowd, Path(name), PROMETHEUS, settings) as run,
     ):
         seconds = run.first_round(len(crowd))
-        cpu = run.cpu()
+        cpu = sum(run.cpu())
         total = Score()
         for aim, told in run.told(crowd):
             total += score(aim, told, 0.0)

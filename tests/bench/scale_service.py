@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from socket import create_server
-from typing import IO
+from typing import IO, NamedTuple
 
 from tests.bench.scale_truth import Aim, Told
 from tests.bench.serving import PATIENCE, Memory, Service
@@ -48,6 +48,17 @@ LONGEST_ROUND = 300.0
 LOOK = 0.2
 
 
+class Cpu(NamedTuple):
+    """Seconds that a process has taken, in its own code and in the kernel on its behalf."""
+
+    user: float
+    system: float
+
+    def since(self, before: Cpu) -> Cpu:
+        """What has come on top."""
+        return Cpu(self.user - before.user, self.system - before.system)
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
     """What one phase showed, in seconds: time, CPU, the latency of each scrape.
@@ -57,8 +68,8 @@ class Watched:
     """
 
     seconds: float
-    cpu: float
-    network_cpu: float
+    cpu: Cpu
+    network_cpu: Cpu
     latencies: tuple[float, ...]
     lag: float
 
@@ -98,10 +109,10 @@ class Log:
         self._thread.join()
 
 
-def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process without children has taken."""
+def cpu_of(pid: int) -> Cpu:
+    """What a process without children has taken, all of its threads together."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[CPU_FIELDS])) / TICKS
+    return Cpu(*(int(ticks) / TICKS for ticks in fields[CPU_FIELDS]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +154,14 @@ class Run:
         time.sleep(max(0.0, began + seconds - time.monotonic()))
         return Watched(
             time.monotonic() - began,
-            self.cpu() - cpu,
-            cpu_of(self.network) - network_cpu,
+            self.cpu().since(cpu),
+            cpu_of(self.network).since(network_cpu),
             tuple(latencies),
             lag,
         )
 
-    def cpu(self) -> float:
-        """Seconds of CPU that the service has taken."""
+    def cpu(self) -> Cpu:
+        """What the service has taken."""
         return cpu_of(self.service.pid)
 
     def memory(self) -> Memory:

@@ -80,7 +80,7 @@ def _minute(number: int, run: Run, crowd: Sequence[Aim]) -> Minute:
         resident=run.memory().resident,
         descriptors=run.service.descriptors(),
         threads=int(threads[1]) if threads else 0,
-        cpu=100 * watched.cpu / watched.seconds,
+        cpu=100 * sum(watched.cpu) / watched.seconds,
         scrape=max(watched.latencies),
         score=total,
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.controls.choice import AT_FULL_TTL, SHORTEST_SWEEP
 from exporter.controls.making import MARGIN, MOMENT, TIME, controlled
-from exporter.controls.need import Need, need_of
+from exporter.controls.need import Need, is_plain_failure, need_of
 from exporter.model import (
     FULL_TTL,
     Answer,
@@ -702,3 +702,33 @@ def test_what_a_trace_needs(expected: Need, changes: dict[str, Any]) -> None:
         "last_good": None,
     }
     assert need_of(**(given | changes)) is expected
+
+
+@pytest.mark.parametrize(
+    ("plain", "changes", "handshake"),
+    [
+        (True, {}, None),
+        (True, {}, replace(CONNECTED, success=False)),
+        (False, {}, CONNECTED),
+        (False, {"stop_reason": StopReason.DEADLINE}, None),
+        (False, {"failure": Failure(FailureReason.TIMEOUT, "too slow")}, None),
+        (False, {"hops": OPEN.hops}, None),
+        (False, {"hops": (samples.end(1, ReplyKind.UNREACHABLE, by=samples.SOURCE),)}, None),
+        (True, {"hops": REJECTED.hops}, None),
+    ],
+    ids=[
+        "silence",
+        "not connected",
+        "connected",
+        "out of time",
+        "not traced",
+        "open",
+        "refused by this host",
+        "rejected",
+    ],
+)
+def test_what_needs_everything_whatever_the_verdict(
+    changes: dict[str, Any], handshake: Handshake | None, *, plain: bool
+) -> None:
+    """What neither the destination nor this host has answered."""
+    assert is_plain_failure(replace(FILTERED, **changes), handshake) is plain

@@ -167,6 +167,15 @@ def test_a_trace_names_the_gateway(stage: OpenStage) -> None:
     assert one.done["10.9.5.2"].gateway == "to 10.9.5.2"
 
 
+def test_a_sounding_asks_for_no_gateway(stage: OpenStage) -> None:
+    """Only a trace's own gateway is of use, and the question has its price."""
+    one = stage(OPEN)
+    one.driver = Driver(one.engine, 1000, 100, lambda destination: f"to {destination}")
+    one.start("10.9.5.2", SOUNDING)
+    pump_all(one.driver, one.engine)
+    assert one.done["10.9.5.2"].gateway is None
+
+
 def test_an_idle_driver_wants_nothing(stage: OpenStage) -> None:
     """Without traces the driver does not ask to be called."""
     assert stage(OPEN).driver.pump(START) is None

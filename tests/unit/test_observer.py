@@ -341,7 +341,7 @@ def test_an_open_target_that_is_suspicious_has_controls(verbs: Verbs) -> None:
 
 
 def test_the_verdict_rests_on_the_controls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judged once to see whether controls are wanted, and once with them."""
+    """Judged once with them, and before to see whether they are wanted, unless that is plain."""
     judged: list[Controlled] = []
 
     def judge(trace: Trace | None, *, controlled: Controlled, **known: Any) -> Verdict:
@@ -351,7 +351,10 @@ def test_the_verdict_rests_on_the_controls(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(observer, "judge", judge)
     verbs = Verbs(trace=BLOCKED, handshake=UNHEARD, sounding=SILENT_CONTROL)
     seen = observed(verbs)
-    assert judged == [Controlled(), seen.controlled]
+    assert judged == [seen.controlled]
+    judged.clear()
+    observed(Verbs(trace=CLOSED, handshake=REFUSED, sounding=SILENT_CONTROL))
+    assert len(judged) == 2
     judged.clear()
     virtual.run(observe(TARGET, Verbs().probing(), ZONES, SEEN_BEFORE))
     assert len(judged) == 1

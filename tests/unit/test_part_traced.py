@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.config import load
-from exporter.model import EngineStatus, Share, Target
+from exporter.model import EngineStatus, Share, SourceStatus, Target
 from exporter.plan import describe
 from exporter.publish.instance import part_traced
 from exporter.publish.pages import Pages
@@ -70,6 +70,15 @@ def test_an_empty_part_is_no_empty_configuration() -> None:
     page = index(store(0, 12))
     assert "Other instances trace all targets." in page
     assert "No targets are configured" not in page
+
+
+def test_no_other_instance_traces_targets_that_nobody_names() -> None:
+    """Where the sources of all instances name no target, the index does not point to the others."""
+    empty = store(0, 0)
+    empty.sources = (SourceStatus("targets/*.json", successful=True, targets=0, left_out=0),)
+    page = index(empty)
+    assert "No target is configured, and no source names one now." in page
+    assert "Other instances" not in page
 
 
 @pytest.mark.parametrize(

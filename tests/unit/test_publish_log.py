@@ -152,6 +152,26 @@ def test_what_is_queued_is_written_at_the_end() -> None:
     assert [line.split()[3] for line in done.stdout.splitlines()] == [str(n) for n in range(500)]
 
 
+def test_lines_that_come_together_are_written_together(
+    monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int], logger: logging.Logger
+) -> None:
+    """A line waits for others, until half of what may be queued is there."""
+    monkeypatch.setattr(log, "GATHERING_SECONDS", PATIENCE)
+    monkeypatch.setattr(log, "QUEUE_BYTES", 2_000)
+    reading, writing = pipe
+    os.set_blocking(reading, False)
+    with written_to(writing, LogStats(), logger) as writer:
+        logger.info("alone")
+        with pytest.raises(BlockingIOError):
+            os.read(reading, 1)
+        logger.info("enough %s", "x" * 1_000)
+        with writer._changed:
+            assert writer._changed.wait_for(lambda: not writer._entries, PATIENCE)
+        first, second = os.read(reading, 4096).decode().splitlines()
+    assert "alone" in first
+    assert "enough" in second
+
+
 def test_a_reader_that_is_gone_is_no_failure(logger: logging.Logger) -> None:
     """Lines to a closed pipe are counted; the program and the writer's thread go on."""
     stats = LogStats()

@@ -252,6 +252,35 @@ def test_only_what_has_changed_is_written_anew() -> None:
     assert without_process(text) == without_process(exposed(store))
 
 
+def test_metrics_that_stay_the_same_keep_their_text() -> None:
+    """Of a target that was observed anew only the metrics that are other ones are written."""
+    store = crowd(1)
+    exposition = Exposition(store, LogStats())
+    scraped(exposition)
+    before = exposition._lines["target-0000"]
+    store.add(member(0, cycle=1))
+    text = scraped(exposition)
+    after = exposition._lines["target-0000"]
+    pairs = zip(TARGET_METRICS, before.families, after.families, strict=True)
+    kept = {row.name for row, was, now in pairs if was is now}
+    assert {"egress_state", "egress_hop_info", "egress_target_info"} <= kept
+    assert not {"egress_hop_rtt_seconds", "egress_traces_total"} & kept
+    assert without_process(text) == without_process(exposed(store))
+
+
+def test_another_value_of_a_label_is_written_into_every_line() -> None:
+    """The text of a metric that stays the same is not kept when the target's labels change."""
+    store = samples.store(samples.opened("web"))
+    exposition = Exposition(store, LogStats())
+    (record,) = store
+    for team in ("a", "{b}%s"):
+        store.configure([replace(record.target, labels=(("team", team),))])
+        scraped(exposition)
+    text = scraped(exposition)
+    assert 'team="a"' not in text
+    assert text.count('team="{b}%s"') == text.count('target="')
+
+
 def test_each_change_gives_a_record_another_version() -> None:
     """Whoever changes a record says so, and no version is used twice."""
     store = samples.store(samples.opened("web"))

@@ -22,9 +22,14 @@ SILENT = trace(
 BEFORE, ROUTER = (hop.addresses[0] for hop in SILENT.hops[LAST - 2 : LAST])
 
 
-def state_of(made: Trace, **known: frozenset[str]) -> State:
+def state_of(
+    made: Trace,
+    rejecting: frozenset[str] = frozenset(),
+    before_rejecting: frozenset[str] = frozenset(),
+) -> State:
     """The state of a trace in these surroundings."""
-    return judge(made, zones=ZoneMap(()), surroundings=Surroundings(**known)).state
+    here = Surroundings(rejecting=rejecting, before_rejecting=before_rejecting)
+    return judge(made, zones=ZoneMap(()), surroundings=here).state
 
 
 def rejected(after: int, by: str) -> Trace:

@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv6Address
 from typing import Generic, Protocol, TypeVar
 
 from exporter.model import (
@@ -101,9 +101,7 @@ class Sides(Generic[SideT]):
         family = Family.of(destination)
         if family in self._absent:
             raise ProbeError(self._absent[family])
-        address = ip_address(destination)
-        # The first is reached without a router, the second over IPv4.
-        if address.version == 6 and (address.is_link_local or address.ipv4_mapped):
+        if family is Family.IPV6 and _is_pathless(destination):
             raise ProbeError(
                 Failure(
                     FailureReason.NO_ROUTE,
@@ -116,6 +114,12 @@ class Sides(Generic[SideT]):
         """Close every side."""
         for side in self:
             side.close()
+
+
+def _is_pathless(destination: str) -> bool:
+    """Whether it is reached without a router, or over IPv4."""
+    address = IPv6Address(destination)
+    return address.is_link_local or address.ipv4_mapped is not None
 
 
 def _absence(family: Family, error: OSError) -> Failure:

@@ -174,7 +174,7 @@ class _Wire:
 
         Raises OSError.
         """
-        source = _source_toward(self.dialect, destination, port)
+        source = source_toward(self.dialect.address_family, destination, port)
         if source not in self._sources:
             self._sources.add(source)
             self._admit()
@@ -343,8 +343,9 @@ class SynEngine:
         prove_by_loopback(self, wire.dialect)
 
 
-def _source_toward(dialect: Dialect, destination: str, port: int) -> str:
-    with socket.socket(dialect.address_family, socket.SOCK_DGRAM) as scout:
+def source_toward(address_family: int, destination: str, port: int) -> str:
+    """The address that the kernel would send from. Raises OSError."""
+    with socket.socket(address_family, socket.SOCK_DGRAM) as scout:
         scout.connect((destination, port))
         return str(scout.getsockname()[0])
 
