@@ -12,7 +12,7 @@ Pure memory over the traces of all targets; time is an argument. IPv4 and IPv6 a
    nothing: user-mode networks (slirp, passt) end a connection and begin another one. A proxy that
    answers for every destination looks the same. Else time-exceeded is not delivered, as in gVisor.
 4. Who rejects has its ICMP errors to spend on all traces together, so a minute later its silence
-   may still be that of an empty purse, and the last router heard may be the one before it.
+   may still be that of an empty purse.
 """
 
 from __future__ import annotations
@@ -63,14 +63,12 @@ class _Network:
         self._witnesses: dict[str, _Witness] = {}
         #: Who has rejected a probe -> when it last did, the latest at the end.
         self._rejecting: dict[str, float] = {}
-        self._before_rejecting: dict[str, float] = {}
 
     def learn(self, trace: Trace, handshake: Handshake | None, now: float) -> None:
         """Take in a trace."""
-        for address in _refusing(trace):
-            _put_last(self._rejecting, address, now, MOST_REJECTING)
-            for router in _last_router(trace, address):
-                _put_last(self._before_rejecting, router, now, MOST_REJECTING)
+        for answer in trace.answers:
+            if answer.reply.kind is ReplyKind.UNREACHABLE:
+                _put_last(self._rejecting, answer.reply.address, now, MOST_REJECTING)
         if any(answer.reply.kind is ReplyKind.TIME_EXCEEDED for answer in trace.answers):
             self._expired_at = now
             self._witnesses.clear()
@@ -81,14 +79,9 @@ class _Network:
 
     def surroundings(self, now: float) -> Surroundings:
         """What is known."""
-        rejecting, before = (
-            frozenset(_later_than(now - PURSE_MEMORY, one))
-            for one in (self._rejecting, self._before_rejecting)
-        )
         known = self.traceable(now)
-        if not (rejecting or before):
-            return known
-        return replace(known, rejecting=rejecting, before_rejecting=before)
+        rejecting = frozenset(_later_than(now - PURSE_MEMORY, self._rejecting))
+        return replace(known, rejecting=rejecting) if rejecting else known
 
     def traceable(self, now: float) -> Surroundings:
         """The same, without who is rejecting."""
@@ -137,22 +130,6 @@ def _later_than(time: float, memory: dict[str, float]) -> dict[str, float]:
     while memory and next(iter(memory.values())) < time:
         del memory[next(iter(memory))]
     return memory
-
-
-def _refusing(trace: Trace) -> set[str]:
-    """Who says that the trace's traffic goes no further."""
-    refusals = (one.reply for one in trace.answers if one.reply.kind is ReplyKind.UNREACHABLE)
-    return {reply.address for reply in refusals}
-
-
-def _last_router(trace: Trace, rejecting: str) -> tuple[str, ...]:
-    """The farthest who said time-exceeded, apart from the one that rejects."""
-    for hop in reversed(trace.hops):
-        replies = (answer.reply for answer in hop.answers)
-        expired = {one.address for one in replies if one.kind is ReplyKind.TIME_EXCEEDED}
-        if expired - {rejecting}:
-            return tuple(expired - {rejecting})
-    return ()
 
 
 def _reached_past_routers(trace: Trace, handshake: Handshake | None) -> bool:

@@ -13,6 +13,7 @@ from exporter.diagnosis.case import Case
 from exporter.diagnosis.placing import PLAUSIBLE, guarded_loss, is_spared
 from exporter.diagnosis.refused import own_neighbour
 from exporter.diagnosis.silk import may_be_cell, perhaps_rejected
+from exporter.diagnosis.spent import may_be_spent, perhaps_spent
 from exporter.diagnosis.witnesses import Witness, nearest_beyond, witnesses_of
 from exporter.diagnosis.words import (
     UNREACHABLE,
@@ -38,6 +39,8 @@ def unheard(case: Case) -> Verdict:
         return replace(told, confidence=Confidence.LOW)
     if may_be_cell(case):
         return perhaps_rejected(trace)
+    if may_be_spent(case):
+        return perhaps_spent(trace)
     if any(map(is_spared, trace.hops)):
         return _not_asked(trace)
     if controls := _passing(case):

@@ -183,6 +183,9 @@ class Trace:
     #: How many confirmations that nobody answered were followed at once by a probe to the last hop
     #: that answers, and that one was answered: the device there could have said no, and did not.
     witnessed: int = 0
+    #: Who lately rejected several other targets' traffic, was busy while this trace met silence,
+    #: and may stand on its way: a limit on ICMP errors may have kept its word from this one.
+    refusing: frozenset[str] = frozenset()
     #: Why the host refused to send, with `StopReason.SEND_FAILED`.
     failure: Failure | None = None
     #: ICMP errors that the kernel kept from the engine while this trace ran, those for other
@@ -285,10 +288,8 @@ class Surroundings:
     ignores_ttls: bool = False
     #: Why tracing is not possible here, as a clause; "" as long as nothing says so.
     untraceable: str = ""
-    #: Who has sent ICMP errors other than time-exceeded in the last minute, to any trace; and the
-    #: last routers that were heard before these.
+    #: Who has sent ICMP errors other than time-exceeded in the last minute, to any trace.
     rejecting: frozenset[str] = frozenset()
-    before_rejecting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from exporter.model import (
     Trace,
 )
 from exporter.probing.purse import Purse
+from exporter.probing.refusers import Refusers
 
 FRESH = 120.0
 MOVES = 2
@@ -50,7 +51,6 @@ MOST_PATHS = 10_000
 #: Own addresses, of which a host has a few.
 MOST_SOURCES = 16
 MOST_ROUTERS = 16
-MOST_REJECTING = 1_000
 
 TIME_EXCEEDED, UNREACHABLE = ReplyKind.TIME_EXCEEDED, ReplyKind.UNREACHABLE
 #: These say nothing of the hops that were not probed.
@@ -160,8 +160,7 @@ class _Source:
         #: TTL -> who stands there.
         self._stands: dict[int, dict[Group, _Stand]] = {}
         self._purses: dict[Group, Purse] = {}
-        #: Who has rejected somebody's traffic, and when last.
-        self._rejected_at: dict[str, float] = {}
+        self._refusers = Refusers()
         self._forgot_at = now
 
     # -- before a trace ------------------------------------------------------------------
@@ -223,8 +222,7 @@ class _Source:
         return granted
 
     def _rejects(self, stand: _Stand, now: float) -> bool:
-        rejected = (self._rejected_at.get(address, -inf) for address in stand.group)
-        return now - max(rejected) <= FRESH
+        return any(self._refusers.is_everybodys(address, now) for address in stand.group)
 
     def _trunk(self) -> dict[int, _Stand]:
         """TTL -> who stands there on nearly all paths, up to where they part."""
@@ -243,6 +241,7 @@ class _Source:
     # -- while a trace runs, and after it ------------------------------------------------
 
     def hear(self, flow: Flow, answer: Answer) -> None:
+        self._refusers.hear(flow, answer)
         path, (ttl, _, _), reply = self._paths.get(flow), *answer
         if path is None or path.traced or reply.kind is not TIME_EXCEEDED or ttl == FULL_TTL:
             return
@@ -265,17 +264,9 @@ class _Source:
             stand = self._met(path, hop, met[hop.ttl], now)
             if stand is None and not strayed and (hop.ttl <= top or hop.ttl in path.own):
                 stand = self._known(hop, guide)
-                if (
-                    stand
-                    and not hop.answers
-                    and hop.ttl <= top
-                    and now - stand.heard_at <= FRESH
-                    and not stand.moves
-                ):
-                    hop = Hop(hop.ttl, hop.sent, shared=stand.answers)  # noqa: PLW2901
             if stand:
                 stands[hop.ttl] = stand
-            hops.append(hop)
+            hops.append(_shared(hop, stand, now) if hop.ttl <= top else hop)
         self._account(trace, guide, top, strayed=strayed, now=now)
         self._account_refusals(refusals, now)
         self._pass(path, stands)
@@ -285,7 +276,8 @@ class _Source:
         path.distance = distance
         path.horizon = distance or max(stands, default=0) + path.rejected
         path.round_trip = max((answer.rtt for answer in answers), default=0.0)
-        return replace(trace, hops=tuple(hops))
+        refusing = self._refusing(trace, frozenset(refusals), met, now)
+        return replace(trace, hops=tuple(hops), refusing=refusing)
 
     def _met(self, path: _Path, hop: Hop, routers: Group, now: float) -> _Stand | None:
         """Who has answered at a hop, as from now on known there; None: nobody has."""
@@ -302,6 +294,17 @@ class _Source:
             before.moves = before.moves + 1 if before.moved_to is stand else 1
             before.moved_to = stand
         return stand
+
+    def _refusing(
+        self, trace: Trace, refusals: frozenset[str], met: Mapping[int, Group], now: float
+    ) -> frozenset[str]:
+        """As `Trace.refusing` has it; learns who has refused this trace itself."""
+        way = {ttl: routers for ttl, routers in met.items() if routers}
+        if refusals:
+            self._refusers.learn(trace.flow, refusals, way, now)
+        elif trace.stop_reason is StopReason.SILENCE:
+            return self._refusers.spent(trace.flow, way, now - trace.duration, now)
+        return frozenset()
 
     def _known(self, hop: Hop, guide: Guide) -> _Stand | None:
         """Who is expected at a hop that was not asked, or did not answer this time."""
@@ -321,8 +324,6 @@ class _Source:
 
     def _account_refusals(self, senders: Iterable[str], now: float) -> None:
         for sender in senders:
-            self._rejected_at.pop(sender, None)
-            self._rejected_at[sender] = now
             purse = self._purses.get(frozenset((sender,)))
             if purse:
                 purse.spend(1, now)
@@ -357,8 +358,6 @@ class _Source:
         for flow, path in tuple(self._paths.items()):
             if now - path.at > max(FORGOTTEN_AFTER, FORGOTTEN_INTERVALS * path.every):
                 self._pass(self._paths.pop(flow), {})
-        late = tuple(self._rejected_at.items())[-MOST_REJECTING:]
-        self._rejected_at = {address: at for address, at in late if now - at <= FRESH}
         standing = {group for at in self._stands.values() for group in at}
         self._purses = {group: one for group, one in self._purses.items() if group in standing}
 
@@ -367,6 +366,13 @@ def _current(stand: _Stand) -> _Stand:
     """Who stands there now, for all that is known (rule 5)."""
     moved_to = stand.moved_to
     return moved_to if moved_to and stand.moves >= MOVES else stand
+
+
+def _shared(hop: Hop, stand: _Stand | None, now: float) -> Hop:
+    """The hop with what others got there, where its own probes got nothing."""
+    if stand is None or hop.answers or stand.moves or now - stand.heard_at > FRESH:
+        return hop
+    return Hop(hop.ttl, hop.sent, shared=stand.answers)
 
 
 def _routers(hop: Hop) -> Group:
