@@ -299,7 +299,7 @@ KEYS = {
     "hops",
     "verdict",
 }
-HOP_KEYS = {"hop", "sent", "received", "condition", "responders"}
+HOP_KEYS = {"hop", "sent", "received", "shared", "condition", "responders"}
 RESPONDER_KEYS = {"address", "name", "zone", "reply", "icmp", "rtt_seconds"}
 VERDICT_KEYS = {
     "state",
