@@ -20,9 +20,10 @@ from collections.abc import Mapping
 
 from exporter.model import Answer, Flow, ReplyKind
 
-#: So many endpoints make a device everybody's, and so many errors during a trace make it busy.
+#: So many endpoints make a device everybody's, and so many errors during a trace make it busy: most
+#: of a spent one go to plain connects, which the kernel keeps to itself, or to controls.
 ENDPOINTS = 2
-BUSY = 2
+BUSY = 1
 #: Seconds for which a rejection counts.
 MEMORY = 120.0
 #: Of each device: errors, more than it says while a trace runs; endpoints.

@@ -37,7 +37,7 @@ NET = Net(
 )
 #: The same, but one firewall for all.
 SHARED_FIREWALL = replace(NET, shared_hops=MIDDLE)
-ROUNDS = 3
+ROUNDS = 2
 
 
 def truth(port: int, path: int) -> Truth:
