@@ -101,7 +101,8 @@ check: install ## format, lint and types, without running anything
 .PHONY: test
 test: system check ## every check, then every test
 	@$(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest --durations=10 -m alone
+	$(BIN)/python -m pytest --durations=10 -m alone --numprocesses 2 --dist load tests/accuracy
+	$(BIN)/python -m pytest --durations=10 -m alone --ignore tests/accuracy
 
 .PHONY: bench
 bench: install ## measure, with tcptraceroute, traceroute and mtr beside
