@@ -5,8 +5,8 @@
 2. All of that is over after TIME. What fails, or is not ready by then, is left out, and so is a
    silent one that was not asked often enough.
 3. Controls add at most half as many probes as the trace has sent, or would have if no hop were
-   spared any. What early answers save goes to
-   the sweeps, first come, first served; so each waits a moment until it is known what the others
+   spared any. What early answers save goes to the sweeps, first come, first served; so
+   each waits a moment until it is known what the others
    need. Only the first one gets the shortest sweep of use in any case. What comes on top: silent
    hops are asked twice, and a trace that a near device ends at once has sent very few. A sweep
    ends with what it has found before TIME is over. It begins one round trip and a MOMENT after the
@@ -220,8 +220,8 @@ def _sent(trace: Trace) -> int:
 def _sent_alone(trace: Trace, target: Target) -> int:
     """How many probes the trace takes where no hop is spared any."""
     confirmed = trace.confirmation.sent if trace.confirmation else 0
-    most = {True: target.plan.attempts, False: 0}
-    return confirmed + sum(max(hop.sent, most[bool(hop.known)]) for hop in trace.hops)
+    attempts = target.plan.attempts
+    return confirmed + sum(max(hop.sent, attempts * bool(hop.known)) for hop in trace.hops)
 
 
 def _is_complete(found: Trace, sounding: Sounding) -> bool:

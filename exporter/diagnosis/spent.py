@@ -1,6 +1,7 @@
 """A silence that may be a rejection for which a device had no ICMP error left.
 
-Which devices that may be, the prober has seen: those that rejected other targets at the same time.
+Which devices that may be, the prober has seen: those that lately rejected
+other targets, and were busy with others at the same time.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def perhaps_spent(trace: Trace) -> Verdict:
         state=State.INCONCLUSIVE,
         last_reachable_hop=last,
         reason=f"{destination_of(trace)} does not answer, and neither does anybody{upto}. "
-        f"At the same time {named} rejected traffic to other targets, and may reject this as well: "
-        "a limit on ICMP errors hides what is rejected.",
+        f"Traffic to other targets was lately rejected by {named}, which spent ICMP errors on "
+        "others meanwhile and may reject this as well: a limit on such errors hides what is rejected.",
         confidence=Confidence.LOW,
     )

@@ -65,10 +65,9 @@ class Guide:
 
     `expected` maps a TTL to the routers that are known there; `attempts` to how many probes it
     may get, where that is less than the plan's; 0 spares it, as long as farther hops answer as
-    expected. At the TTLs of `rejecting` a device stands that has lately rejected somebody's
-    traffic. `horizon` is the farthest TTL
-    that is worth a probe at once, and `distance` that of the destination; 0: none is known.
-    `round_trip` is the longest one, in seconds.
+    expected. At the TTLs of `rejecting` a device stands that has lately rejected several targets'
+    traffic. `horizon` is the farthest TTL that is worth a probe at once, and `distance` that of
+    the destination; 0: none is known. `round_trip` is the longest one, in seconds.
     """
 
     expected: Mapping[int, Group] = field(default_factory=dict)
