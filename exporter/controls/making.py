@@ -5,13 +5,12 @@
 2. All of that is over after TIME. What fails, or is not ready by then, is left out, and so is a
    silent one that was not asked often enough.
 3. Controls add at most half as many probes as the trace has sent, or would have if no hop were
-   spared any. What early answers save goes to the sweeps, first come, first served; so
-   each waits a moment until it is known what the others
-   need. Only the first one gets the shortest sweep of use in any case. What comes on top: silent
-   hops are asked twice, and a trace that a near device ends at once has sent very few. A sweep
-   ends with what it has found before TIME is over. It begins one round trip and a MOMENT after the
-   opening and takes another one, so where that is longer than some 0.6 s, only the nearer hops
-   answer in time, or none.
+   spared any. What early answers save goes to the sweeps, first come, first served; so each waits
+   a moment until it is known what the others need. Only the first one gets the shortest sweep of
+   use in any case. What comes on top: silent hops are asked twice, and a trace that a near device
+   ends at once has sent very few. A sweep ends with what it has found before TIME is over. It
+   begins one round trip and a MOMENT after the opening and takes another one, so where that is
+   longer than some 0.6 s, only the nearer hops answer in time, or none.
 4. A flow that gets less far than the trace is the one to look at: it is traced as any target is,
    and takes the trace's place.
 5. Where the engine cannot see with which TTL an answer over TCP arrives, that is measured, for the

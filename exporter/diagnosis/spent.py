@@ -39,6 +39,7 @@ def perhaps_spent(trace: Trace) -> Verdict:
         last_reachable_hop=last,
         reason=f"{destination_of(trace)} does not answer, and neither does anybody{upto}. "
         f"Traffic to other targets was lately rejected by {named}, which spent ICMP errors on "
-        "others meanwhile and may reject this as well: a limit on such errors hides what is rejected.",
+        "others meanwhile and may reject this as well: a limit on such errors hides what is "
+        "rejected.",
         confidence=Confidence.LOW,
     )
