@@ -7,12 +7,13 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 STAMP := .venv/installed
+NODE := tests/node/node_modules/.package-lock.json
 
 DEMO_PACKAGES := iproute2 mount nftables util-linux
 BENCH_PACKAGES := $(DEMO_PACKAGES) tcptraceroute traceroute mtr-tiny
 ACCURACY_PACKAGES := $(BENCH_PACKAGES) slirp4netns passt
 IMAGE_PACKAGES := $(DEMO_PACKAGES) buildah crun debian-archive-keyring debootstrap
-TEST_PACKAGES := $(ACCURACY_PACKAGES) $(IMAGE_PACKAGES) prometheus chromium tcpdump w3m
+TEST_PACKAGES := $(ACCURACY_PACKAGES) $(IMAGE_PACKAGES) prometheus chromium chromium-driver tcpdump tshark w3m
 
 # Prints the first Python that is new enough and can make a virtual environment.
 define find_python
@@ -71,6 +72,12 @@ $(STAMP): pyproject.toml requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Browsers' and Grafana's own judges, for the tests. Where no npm is, Debian's will do.
+$(NODE): tests/node/package.json tests/node/package-lock.json
+	@command -v npm >/dev/null || { $(call need,nodejs npm); }
+	npm ci --silent --ignore-scripts --prefix tests/node
+	touch $@
+
 .PHONY: install
 install: $(STAMP) ## create .venv from requirements-dev.lock
 
@@ -99,7 +106,7 @@ check: install ## format, lint and types, without running anything
 	$(BIN)/mypy
 
 .PHONY: test
-test: system check ## every check, then every test
+test: system check $(NODE) ## every check, then every test
 	@$(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest --durations=10 -m alone --numprocesses 2 --dist load tests/accuracy
 	$(BIN)/python -m pytest --durations=10 -m alone --ignore tests/accuracy

@@ -57,6 +57,8 @@ class Record:
     #: The last one of them.
     path_change: PathChange | None = None
     skipped_ticks: int = 0
+    #: When somebody asked for a trace now, None when it has come or nobody did.
+    asked_at: float | None = None
     failures: dict[FailureReason, int] = field(
         default_factory=lambda: dict.fromkeys(FailureReason, 0)
     )
@@ -156,6 +158,7 @@ class Store:
         record.history = history.after(observation)
         moved = _learn_paths(record, observation)
         record.latest = observation
+        record.asked_at = None
         record.traces += 1
         if moved:
             record.path_changes += 1
