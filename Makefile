@@ -105,10 +105,14 @@ check: install ## format, lint and types, without running anything
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Half of the time the tests wait for their networks, so there are more at once than processors.
+# The image takes longest, and in the order of their names its tests begin early. A worker that gets
+# any test of a file plays all that the file's tests look at: so each file has one worker.
 .PHONY: test
 test: system check $(NODE) ## every check, then every test
-	@$(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest --durations=10 -m alone --numprocesses 2 --dist load tests/accuracy
+	@$(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 4 --dist loadfile \
+		--no-loadscope-reorder
+	$(BIN)/python -m pytest --durations=10 -m alone --numprocesses 2 --dist loadfile tests/accuracy
 	$(BIN)/python -m pytest --durations=10 -m alone --ignore tests/accuracy
 
 .PHONY: bench

@@ -1,4 +1,8 @@
-"""Golden files: what is published, as it was last approved, and the option that rewrites them."""
+"""What holds for all tests.
+
+Golden files: what is published, as it was last approved, and the option that rewrites them. And
+Hypothesis judges no example by its time: several tests run at once.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 FOLDER = Path(__file__).parent / "unit" / "golden"
 

@@ -9,10 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tests.accuracy import namespaces, peers, tun_situations
-from tests.accuracy.forking import Starter
 from tests.accuracy.run import AT_ONCE, ENGINES, Case, Found, observe
 from tests.accuracy.situation import Mark, Situation, score
 from tests.bench.report import Part
+from tests.lab.forking import Starter
 from tests.lab.lab import LabError
 from tests.scenarios import FAMILIES
 

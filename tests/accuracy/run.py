@@ -5,8 +5,8 @@ fresh one has its full burst. The budgets of IPv4 and IPv6 are apart, so the two
 connect engine one after the other, since the kernel counts for the whole network namespace
 which errors it keeps from a socket. Most of a run is waiting, so some run at a time.
 
-`trace` is forked from a process that has imported the program (forking.py); where `serve` runs,
-and in containers, the interpreter is started as ever.
+`trace` is forked from a process that has imported the program (tests/lab/forking.py); where `serve`
+runs, and in containers, the interpreter is started as ever.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from exporter.model import joined
-from tests.accuracy.forking import Run, Starter
 from tests.accuracy.situation import Situation, World
 from tests.lab.engines import WRAPPERS
 from tests.lab.exporting import COMMAND, ROOT, Exporter, serving
+from tests.lab.forking import Run, Starter
 
 ENGINES = ("syn", "connect")
 #: So many networks at a time; they wait more than they work.
@@ -65,21 +65,23 @@ def _observed(world: World, case: Case, starter: Starter, address: str) -> Found
     wrapper, environment = WRAPPERS.get(case.engine, ()), _environment(case)
     if world.prober is not None:
         run = Run(world.prober, arguments, environment, privileged=not wrapper)
-        return _parsed(starter.printed(run))
+        ended = starter.run(run)
+        return _parsed(ended.printed, ended.errors)
     with world.popen(
         [*wrapper, *COMMAND, *arguments],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        return _parsed(process.communicate()[0])
+        return _parsed(*process.communicate())
 
 
-def _parsed(printed: str) -> Found:
+def _parsed(printed: str, errors: str) -> Found:
     if not printed:
-        raise RuntimeError("the command printed nothing; standard error has more")
+        raise RuntimeError(f"the command printed nothing, and complained: {errors}")
     found: Found = json.loads(printed)
     return found
 

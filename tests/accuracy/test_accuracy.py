@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.accuracy import namespaces, tun_situations
-from tests.accuracy.forking import Run, Starter
 from tests.accuracy.matrix import SITUATIONS, answered
 from tests.accuracy.run import AT_ONCE, ENGINES, Case, Found, observe
 from tests.accuracy.situation import Blind, Truth, score
+from tests.lab.forking import Run, Starter
 from tests.lab.lab import LabError
 
 CASES = {
@@ -72,7 +72,7 @@ def test_the_forked_command_has_the_privileges_that_it_is_given(engine: str) -> 
         with situation.world() as world, Starter() as starter:
             assert world.prober
             run = Run(world.prober, ("trace", "--json", endpoint), {}, privileged=engine == "syn")
-            found = json.loads(starter.printed(run))
+            found = json.loads(starter.run(run).printed)
     except LabError as error:
         pytest.fail(str(error), pytrace=False)
     assert (found["engine"], found["verdict"]["state"]) == (engine, "open")

@@ -11,12 +11,10 @@ time, ahead of the tests that look at them.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -25,8 +23,7 @@ from exporter.probing.engines import ENGINES
 from tests import scenarios
 from tests.lab.chain import CHAIN
 from tests.lab.conftest import OpenLab
-from tests.lab.engines import WRAPPERS
-from tests.lab.exporting import COMMAND, ROOT
+from tests.lab.forking import Ended, Run, Starter
 from tests.lab.lab import Lab, LabError
 from tests.scenarios import FAMILIES, Expectation, Scenario
 
@@ -47,7 +44,7 @@ ALIKE = {
     "port-unreachable": "icmp_from_mid_path-4003",
 }
 #: So many labs at a time; they wait more than they work.
-LABS = 8
+LABS = 16
 #: What `trace` exits with; a state that is not here is blocked, and exits with 1.
 EXIT_STATUS = {"open": 0, "closed": 3, "inconclusive": 4}
 #: The parts of a verdict that a scenario knows.
@@ -61,8 +58,7 @@ KNOWN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How `egress-exporter trace --json` ended and what it printed."""
 
     status: int
@@ -70,39 +66,38 @@ class Outcome:
     errors: str
 
 
-def trace(engine: str, scenario: Scenario, port: int) -> dict[str, Outcome]:
+def trace(starter: Starter, engine: str, scenario: Scenario, port: int) -> dict[str, Outcome]:
     """Family -> what a trace of the destination's port says in a fresh lab."""
     with Lab(scenario) as lab:
-        return traced(lab, engine, port)
+        return traced(starter, lab, engine, port)
 
 
-def traced(lab: Lab, engine: str, port: int) -> dict[str, Outcome]:
+def traced(starter: Starter, lab: Lab, engine: str, port: int) -> dict[str, Outcome]:
     """Trace a port of the destination over both IP versions at once."""
-    running = {
-        family: lab.popen(
-            [*WRAPPERS.get(engine, ()), *command(replace(lab.scenario, family=family), port)],
-            cwd=ROOT,
-            env={"PATH": os.environ["PATH"]},  # the caller's settings are not the test's
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    runs = [
+        Run(lab.pid, arguments(replace(lab.scenario, family=family), port), {}, engine == "syn")
         for family in FAMILIES
-    }
-    return {family: _outcome(process) for family, process in running.items()}
+    ]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        return dict(zip(FAMILIES, map(_outcome, pool.map(starter.run, runs)), strict=True))
 
 
-def command(scenario: Scenario, port: int) -> Sequence[str]:
-    """The command line that traces a port of a scenario's destination."""
+def arguments(scenario: Scenario, port: int) -> Sequence[str]:
+    """The command's arguments that have it trace a port of a scenario's destination."""
     networks = ",".join(scenario.platform_networks)
     platform = ("--platform", networks) if networks else ()
-    return (*COMMAND, "trace", "--json", *platform, joined(scenario.destination, port))
+    return ("trace", "--json", *platform, joined(scenario.destination, port))
 
 
-def _outcome(process: subprocess.Popen[str]) -> Outcome:
-    printed, errors = process.communicate()
-    return Outcome(process.returncode, json.loads(printed or "{}"), errors)
+def _outcome(ended: Ended) -> Outcome:
+    return Outcome(ended.status, json.loads(ended.printed or "{}"), ended.errors)
+
+
+@pytest.fixture(scope="module")
+def starter() -> Iterator[Starter]:
+    """What forks the command."""
+    with Starter() as one:
+        yield one
 
 
 #: (engine, case) -> the traces, under way.
@@ -110,7 +105,7 @@ Outcomes = Mapping[tuple[str, str], Future[dict[str, Outcome]]]
 
 
 @pytest.fixture(scope="module")
-def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+def outcomes(request: pytest.FixtureRequest, starter: Starter) -> Iterator[Outcomes]:
     """The traces of the cases that were selected."""
     selected = dict.fromkeys(
         wanted
@@ -119,7 +114,7 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
         for wanted in _wanted(item)
     )
     with ThreadPoolExecutor(LABS) as pool:
-        yield {(engine, case): pool.submit(_trace, engine, case) for engine, case in selected}
+        yield {key: pool.submit(_trace, starter, *key) for key in selected}
         pool.shutdown(cancel_futures=True)
 
 
@@ -131,9 +126,9 @@ def _wanted(item: pytest.Function) -> Iterator[tuple[str, str]]:
             yield from ((engine, ALIKE[alike]) for engine in ENGINES)
 
 
-def _trace(engine: str, case: str) -> dict[str, Outcome]:
+def _trace(starter: Starter, engine: str, case: str) -> dict[str, Outcome]:
     scenario, expectation = CASES[case]
-    return trace(engine, scenario, expectation.port)
+    return trace(starter, engine, scenario, expectation.port)
 
 
 def outcome_of(outcomes: Outcomes, engine: str, case: str, family: str) -> Outcome:
@@ -166,8 +161,7 @@ def test_the_trace_says_the_truth(case: str, family: str, engine: str, outcomes:
 def test_without_any_capability_it_says_what_root_is_told(
     alike: str, family: str, outcomes: Outcomes
 ) -> None:
-    """Behind `setpriv --bounding-set=-all --inh-caps=-all` verdict, hops and status are root's."""
-    assert set(WRAPPERS["connect"]) >= {"setpriv", "--bounding-set=-all", "--inh-caps=-all"}
+    """Once it has given up what it may, verdict, hops and status are root's."""
     root, bare = (
         outcome_of(outcomes, engine, ALIKE[alike], family) for engine in ("syn", "connect")
     )
@@ -178,14 +172,14 @@ def test_without_any_capability_it_says_what_root_is_told(
 
 @pytest.mark.parametrize("engine", list(ENGINES)[1:])
 @pytest.mark.parametrize("distance", [1, 2])
-def test_a_dead_neighbour(open_lab: OpenLab, engine: str, distance: int) -> None:
+def test_a_dead_neighbour(open_lab: OpenLab, starter: Starter, engine: str, distance: int) -> None:
     """That a destination on the own network, or a gateway, is not there this host says itself."""
     dead = replace(CHAIN, hops=distance, rules=(), open_ports=(), destination_exists=False)
     lab = open_lab(dead)
     if distance == 2:
         for gateway in ("10.9.0.9", "fd09::9"):
             lab.run(["ip", "route", "replace", "default", "via", gateway], check=True)
-    for family, outcome in traced(lab, engine, 443).items():
+    for family, outcome in traced(starter, lab, engine, 443).items():
         verdict = outcome.found["verdict"]
         assert (verdict["state"], verdict["last_reachable_hop"]) == ("unreachable", 0), verdict
         assert replace(dead, family=family).source in " ".join(verdict["evidence"])

@@ -34,7 +34,7 @@ from tests.simulated.network import Conditions, SimulatedNetwork, fate
 from tests.simulated.run import trace_over
 
 #: The same examples in every run: a failure here is a change's, not the day's.
-repeatable = settings(max_examples=120, deadline=None, derandomize=True)
+repeatable = settings(max_examples=120, derandomize=True)
 
 Alter = Callable[[Scenario, Answer, int], Reply]
 

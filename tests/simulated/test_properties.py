@@ -50,7 +50,7 @@ from tests.simulated.run import trace, trace_many, trace_over
 LONGEST_TRACE = 31.0
 
 #: The same examples in every run: a failure here is a change's, not the day's.
-repeatable = settings(max_examples=200, deadline=None, derandomize=True)
+repeatable = settings(max_examples=200, derandomize=True)
 
 seeds = st.integers(0, 2**32 - 1)
 ports = st.sampled_from((OPEN_PORT, CLOSED_PORT))

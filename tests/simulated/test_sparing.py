@@ -41,7 +41,7 @@ from tests.simulated.test_properties import (
 from tests.simulated.test_scenarios import CASES, said
 
 #: The same examples in every run: a failure here is a change's, not the day's.
-repeatable = settings(max_examples=60, deadline=None, derandomize=True)
+repeatable = settings(max_examples=60, derandomize=True)
 #: Whoever spares a hop knows of routers that answer.
 HEARD = Surroundings(routers_answer=True)
 

@@ -114,7 +114,7 @@ def test_what_the_filter_cannot_judge_passes(gate: Gate) -> None:
     assert errors(gate, bpf.IPV6)(offered(extended))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(st.integers(1, 65_535), min_size=1, max_size=bpf.MOST_PORTS), st.data())
 def test_as_many_ports_as_a_program_has_room_for(
     gate: Gate, ports: set[int], data: st.DataObject

@@ -1011,7 +1011,6 @@ def only_settings_or_mistakes(environ: Mapping[str, str]) -> None:
         assert all(1 <= target.port <= 65_535 for target in found.targets)
 
 
-@settings(deadline=None)
 @given(st.text() | st.lists(ENDPOINT_PIECES, max_size=12).map("".join))
 def test_any_endpoints(text: str) -> None:
     """No text in ENDPOINTS, or in a variable of another kind, gets past the two outcomes."""
@@ -1021,7 +1020,7 @@ def test_any_endpoints(text: str) -> None:
     only_settings_or_mistakes({name.upper(): text for name in VARIABLES})
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary()
     | st.lists(YAML_PIECES, max_size=25).map(lambda pieces: "".join(pieces).encode())
@@ -1036,7 +1035,6 @@ def test_any_file(file: Path, content: bytes) -> None:
     only_settings_or_mistakes({"CONFIG_FILE": str(file)})
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_quotation_is_one_line(text: str) -> None:
     """Whatever a mistake quotes, it prints on one line of bounded length."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config import load
@@ -152,7 +152,6 @@ def test_no_proxy_alone_is_no_proxy() -> None:
     assert len(found.exempt) == MAX_EXEMPT
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text(text: str) -> None:
     """No text in a variable of the platform stops the start or stays unprintable."""

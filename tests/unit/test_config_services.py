@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config import MAX_WARNINGS, load
@@ -603,7 +603,6 @@ def outcome(environ: Mapping[str, str]) -> Settings | ConfigurationError:
         return error
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_any_credentials(value: object) -> None:
     """Whatever services hand over, there are sound targets and printable lines."""
@@ -619,7 +618,6 @@ def test_any_credentials(value: object) -> None:
         assert all(line.isprintable() for line in found.warnings)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="Zx9:/?#[]@!$&'()*+,;=%\\ -._~", min_size=4, max_size=12))
 def test_no_password_ever_becomes_a_host(password: str) -> None:
     """However a password is written, it is never a piece of what is traced."""

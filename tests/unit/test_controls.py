@@ -420,7 +420,7 @@ WAYS = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     last=st.integers(0, 29),
     ports=st.dictionaries(st.sampled_from([ECHO, 443, 80, 22]), WAYS),

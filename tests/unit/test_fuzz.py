@@ -9,7 +9,7 @@ from exporter.model import MplsLabel
 from exporter.probing.packet import IcmpError
 from tests import fuzz
 
-thorough = settings(max_examples=500, deadline=None)
+thorough = settings(max_examples=500)
 octets = st.integers(0, 255)
 changes = st.lists(st.tuples(st.integers(0, 299), octets), max_size=8)
 

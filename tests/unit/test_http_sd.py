@@ -219,7 +219,7 @@ def test_what_cannot_be_believed_is_said(sent: bytes, failure: str) -> None:
     assert found.failure.removeprefix("source").lstrip(": ") == failure
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     head=st.sampled_from(
         [

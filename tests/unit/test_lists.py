@@ -273,7 +273,6 @@ def check(read: Callable[[], Listed]) -> None:
     assert all(line.isprintable() for line in lines)
 
 
-@settings(deadline=None)
 @given(VALUES | GROUPS)
 def test_any_json_is_read_or_refused(value: object) -> None:
     """Whatever a server sends as JSON gives targets and lines, or one line."""
@@ -281,7 +280,7 @@ def test_any_json_is_read_or_refused(value: object) -> None:
     check(lambda: READER.of_answer(body, "list"))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.binary(max_size=200) | st.text(max_size=200).map(str.encode),
     suffix=st.sampled_from(["json", "yml"]),

@@ -188,7 +188,7 @@ def test_replies_in_any_order_find_their_probes() -> None:
     assert one.counted_nothing
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(bases)
 def test_sequence_numbers_wrap(base: int) -> None:
     """Near 2^32 the next number is a small one, in an error's quote and in an acknowledgement."""
