@@ -19,7 +19,7 @@ from exporter.diagnosis.witnesses import (
     went_the_same_way,
     witnesses_of,
 )
-from exporter.diagnosis.words import listed, numbers_of
+from exporter.diagnosis.words import listed, numbers_of, range_text
 from exporter.model import END_KINDS, Answer, ReplyKind, Trace
 
 #: So many targets are named.
@@ -30,7 +30,8 @@ def what_is_behind(last: int, beyond: Beyond | None) -> str:
     """Who ends the range of suspects that begins at a hop, 0 for this host."""
     if beyond:
         shown_by = listed([one.name for one in beyond.witnesses])
-        return f"{beyond.addresses[0]} stands at hop {beyond.hop}, as shown by {shown_by}"
+        where = range_text((beyond.nearest, beyond.hop))
+        return f"{beyond.addresses[0]} stands at {where}, as shown by {shown_by}"
     where = f"hop {last}" if last else "this host"
     return (
         f"nothing shows what stands behind {where}; routers that never answer may stand between "

@@ -89,13 +89,13 @@ def _loss(trace: Trace, passing: Iterable[Trace]) -> float:
 def weigh_flows(verdict: Verdict, case: Case) -> Verdict:
     """The verdict on the trace, with what the other flows say beside it."""
     outcomes = outcomes_of(case, verdict.state)
-    flows = 1 + outcomes.tried
+    verdict = replace(verdict, flows=1 + len(outcomes.passing) + len(outcomes.blocked))
     if verdict.state in BLOCKED_STATES:
-        return _beside_a_block(replace(verdict, flows=flows), case, outcomes)
+        return _beside_a_block(verdict, case, outcomes)
     # What only a plain connect() has reached answers no flow at all.
     if verdict.state in REACHED_STATES and outcomes.blocked and was_reached(case.trace):
-        return _beside_an_answer(replace(verdict, flows=flows), outcomes)
-    return replace(verdict, flows=flows)
+        return _beside_an_answer(verdict, outcomes)
+    return verdict
 
 
 def _beside_a_block(verdict: Verdict, case: Case, outcomes: Outcomes) -> Verdict:
@@ -122,7 +122,7 @@ def _beside_an_answer(verdict: Verdict, outcomes: Outcomes) -> Verdict:
 
 def _share(verdict: Verdict, outcomes: Outcomes) -> str:
     unknown = outcomes.tried - len(outcomes.passing) - len(outcomes.blocked)
-    not_judged = f" ({unknown} not judged)" if unknown else ""
+    not_judged = f" ({unknown} more not judged)" if unknown else ""
     return f"Blocked on {verdict.flows_blocked} of {verdict.flows} paths{not_judged}"
 
 

@@ -64,7 +64,7 @@ def forged(case: Case, forgery: Forgery) -> Verdict:
         reason=f"{destination_of(case.trace)} {does} {_who(place)}, not by the destination: "
         f"{forgery.proof}; {WHERE[location]}.",
         confidence=Confidence.HIGH if _is_sure(forgery, place) else Confidence.MEDIUM,
-        blocked_at_hop=(place.device.hop or place.device.first_seen) if blocks else 0,
+        blocked_at_hop=place.device.ends_at if blocks else 0,
         suspect_hops=(first, last) if blocks else None,
         blocked_by=place.address if blocks else None,
         location=location if blocks else Location.NONE,

@@ -39,6 +39,14 @@ class Device:
     first_seen: int
     inferred: bool = False
 
+    @property
+    def ends_at(self) -> int:
+        """Its hop, or the first one that the traffic is known not to reach.
+
+        A device that has no error left for the lower TTLs is first heard long behind its hop.
+        """
+        return self.hop or min(self.first_seen, self.suspects[1])
+
 
 def is_spared(hop: Hop) -> bool:
     """Whether a hop's silence says nothing: it was not asked, or is known to answer others."""

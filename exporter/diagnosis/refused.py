@@ -73,7 +73,7 @@ def refused(case: Case, answer: Answer) -> Verdict:
         last_reachable_hop=device.hop or device.suspects[0],
         reason=reason,
         confidence=_confidence_in_refusal(device, reply),
-        blocked_at_hop=device.hop or device.first_seen,
+        blocked_at_hop=device.ends_at,
         suspect_hops=device.suspects,
         blocked_by=reply.address,
         location=location,

@@ -52,9 +52,13 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class Beyond:
-    """A hop behind the silence that witnesses have seen answer; `sure`: nobody nearer did."""
+    """A hop behind the silence that witnesses have seen answer; `sure`: nobody nearer did.
+
+    Who answers there stands at `hop` at the farthest, and no nearer than `nearest`.
+    """
 
     hop: int
+    nearest: int
     addresses: tuple[str, ...]
     witnesses: tuple[Witness, ...]
     sure: bool
@@ -150,6 +154,7 @@ def _beyond(ttl: int, by: Sequence[_Seen]) -> Beyond:
     answers = [answer for one in by for answer in one.hop.answers]
     return Beyond(
         hop=ttl,
+        nearest=min(one.hop.ttl for one in by),
         addresses=tuple(dict.fromkeys(answer.reply.address for answer in answers)),
         witnesses=tuple(dict.fromkeys(one.witness for one in by)),
         sure=any(_cannot_be_nearer(answer) for answer in answers),

@@ -8,6 +8,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from exporter.model.asked import Target
+from exporter.model.captured import Capture, Packet, unpacked
 from exporter.model.measured import Controlled, Failure, Handshake, Trace
 
 
@@ -118,7 +119,8 @@ class Verdict:
     blocked_by: str | None = None
     location: Location = Location.NONE
     evidence: tuple[str, ...] = ()
-    #: How many flows to the endpoint were tried, and how many of them are blocked.
+    #: How many flows to the endpoint are known to pass or not, the traced one included, and how
+    #: many of them are blocked.
     flows: int = 0
     flows_blocked: int = 0
 
@@ -148,6 +150,27 @@ class Observation:
     #: TTL -> how its hop behaved, for each hop of the trace.
     conditions: Mapping[int, Condition] = field(default_factory=dict)
     each: tuple[Observation, ...] = ()
+    #: The packets that its traces no longer hold (see `compact`), None before or without any.
+    capture: Capture | None = None
+
+    @property
+    def captured(self) -> bytes:
+        """What its traces hold of packets; the canary, asked for many targets at once, apart.
+
+        None where those of the trace itself were not seen: an echo alone shows nothing of it.
+        """
+        trace, controlled = self.trace, self.controlled
+        if not (trace and trace.captured):
+            return b""
+        traces = (trace, *controlled.flows, *controlled.ports, controlled.echo)
+        return b"".join([trace.captured for trace in traces if trace])
+
+    @property
+    def packets(self) -> tuple[Packet, ...]:
+        """What was sent and received in this cycle, in the order of time; () if not kept."""
+        own = self.capture.row if self.capture else self.captured
+        canary = self.controlled.canary
+        return tuple(sorted(unpacked(own + (canary.captured if canary else b"")))) if own else ()
 
     @property
     def by_address(self) -> tuple[Observation, ...]:

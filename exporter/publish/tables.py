@@ -90,7 +90,7 @@ TARGET_METRICS: tuple[Row[Reading], ...] = (
     Row(
         "egress_flows",
         "gauge",
-        "Flows to the endpoint that were tried in the latest cycle; 0: none.",
+        "Flows to the endpoint of the latest cycle of which is known whether they pass; 0: none.",
         (),
         of_observation(lambda observation: observation.verdict.flows),
     ),

@@ -87,6 +87,13 @@ def test_the_nearest_of_all_that_were_seen_counts() -> None:
     assert verdict_of(silent_after(6), ports=ports).suspect_hops == (6, 8)
 
 
+def test_who_may_stand_one_hop_farther() -> None:
+    """Without a quote, and with silence after it, a router is at its TTL or one hop behind it."""
+    verdict = verdict_of(silent_after(6), ports=(passing(80, 6, silent=(8,)),))
+    assert verdict.suspect_hops == (6, 8)
+    assert says(verdict, f"{address(7)} stands at hop 7 or 8, as shown by port 80")
+
+
 def test_a_silence_before_the_destination() -> None:
     """Right before the destination only its own answer ends the range."""
     verdict = verdict_of(silent_after(11), ports=(passing(80, 11),))

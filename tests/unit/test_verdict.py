@@ -250,6 +250,13 @@ def test_only_the_confirmation_was_rejected() -> None:
     assert numbers(verdict) == (5, 6, (5, 30))
 
 
+def test_a_router_that_rejects_the_confirmation_alone_blocks_where_it_stands() -> None:
+    """It had no error left for lower TTLs: the hop is its own, not the confirmation's TTL."""
+    error = answer(FULL_TTL, 1, kind=ReplyKind.UNREACHABLE, address=address(5), icmp=(3, 13))
+    made = replace(silent_after(5), confirmation=Hop(FULL_TTL, 1, (error,)))
+    assert numbers(judge(made, zones=ZONES)) == (5, 6, (5, 6))
+
+
 def test_an_address_that_nobody_has_is_rejected_too() -> None:
     """Who says the same of a canary rejects more than this target, and it is told."""
     canary = refused(7, address(6))
