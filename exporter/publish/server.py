@@ -63,16 +63,18 @@ MIN_GZIP_BYTES = 1024
 LOG_PAUSE_SECONDS = 60.0
 
 HEADERS_OF_EVERY_ANSWER = (
-    # The pages hold one <style> and nothing else that is loaded or run.
+    # The pages hold one <style> and nothing else that is loaded or run; their forms lead back here.
     (
         "Content-Security-Policy",
         (
             "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-            "form-action 'none'; frame-ancestors 'none'"
+            "form-action 'self'; frame-ancestors 'none'"
         ),
     ),
     ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
+    # Not "no-referrer": with that, browsers send `Origin: null` with a form of our own page (Fetch,
+    # "append a request Origin header"), and it would pass for a foreign one's.
+    ("Referrer-Policy", "same-origin"),
     ("X-Frame-Options", "DENY"),
     ("Cache-Control", "no-store"),
 )

@@ -3,11 +3,13 @@
 A target that has just answered twice alike, by the same way, needs one probe a hop to see that
 nothing has changed; whatever answers otherwise gets all attempts at once (`Plan.quick`). Every
 FULL_EVERY-th trace is whole all the same: loss and limits of a hop show in several attempts only.
-A target that fails, or has just begun to answer, is always traced wholly.
+A target that fails, or has just begun to answer, is always traced wholly; so is one that somebody
+asks for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from zlib import crc32
 
@@ -23,6 +25,11 @@ def plan_of(target: Target, known: Known) -> Plan:
     if not known.steady or turn % FULL_EVERY == 0:
         return target.plan
     return replace(target.plan, quick=True)
+
+
+def unsteady(known: Mapping[str, Known]) -> dict[str, Known]:
+    """The same without how often each address has answered alike: each is traced wholly."""
+    return {address: replace(one, steady=0) for address, one in known.items()}
 
 
 def is_to_confirm(observation: Observation, before: Observation | None) -> bool:

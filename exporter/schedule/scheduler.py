@@ -8,7 +8,10 @@
 3. A target's traces never overlap: a tick that comes while it waits or runs is skipped and counted.
    So with too few places nothing piles up: each target is traced about equally often, more seldom
    than it should be.
-4. What fails in one target stays in its task.
+4. A target that somebody asks for (see `asking`) is traced as soon as there is a place, before all
+   others, and at its next tick as ever. Of two places that become free one at least is for
+   somebody else, if anybody waits. Who waits or runs already is not traced a second time.
+5. What fails in one target stays in its task.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count
 
 from exporter.model import Target
+from exporter.schedule.asking import PAUSE, Allowance
 from exporter.schedule.cadence import (
     Cadence,
     early_spacing,
@@ -46,6 +50,8 @@ class _Entry:
     due: float
     #: What its last trace has found is to be confirmed by the next one.
     unconfirmed: bool = False
+    #: When somebody may ask for it again.
+    askable_from: float = 0.0
 
 
 class Scheduler:
@@ -68,12 +74,17 @@ class Scheduler:
         #: (due, number, who), a heap; the number decides between equal times.
         self._ticks: list[tuple[float, int, _Entry]] = []
         self._numbers = count()
+        #: Those that somebody asked for, in the order of asking.
+        self._asked: deque[_Entry] = deque()
         #: Those whose tick has come, each queue by due time: to be confirmed, and ordinary ones.
         self._urgent: deque[_Entry] = deque()
         self._waiting: deque[_Entry] = deque()
         self._running: dict[asyncio.Task[bool], _Entry] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._early_from = self._early_spacing = 0.0
+        self._allowance = Allowance()
+        #: Whether the last place went to one that somebody asked for.
+        self._obliged = False
         self._lateness = Lateness()
         #: Since when somebody waits for a place; None when nobody does.
         self._waiting_since: float | None = None
@@ -96,6 +107,28 @@ class Scheduler:
             self._tolerated = TOLERATED * min(intervals)
         self._work()
 
+    def now(self, target: Target) -> float:
+        """Trace a target out of turn, for somebody asks for it.
+
+        0 when it is under way; else nothing happens, and after so many seconds it may be asked
+        for again: there was enough asking, or the target is not scheduled now.
+        """
+        entry = self._entries.get(target)
+        if entry is None:
+            return PAUSE
+        if entry in self._asked or entry in self._running.values():
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        if wait := max(0.0, entry.askable_from - now, self._allowance.wait(now)):
+            return wait
+        self._allowance.take(now)
+        entry.askable_from = now + PAUSE
+        self._withdraw({entry})
+        entry.due = min(entry.due, now)
+        self._asked.append(entry)
+        self._work()
+        return 0.0
+
     async def stop(self) -> None:
         """Cancel every trace and wait until it has cleaned up."""
         self._remove(self._entries.keys())
@@ -107,13 +140,18 @@ class Scheduler:
 
     def _remove(self, targets: Iterable[Target]) -> None:
         gone = {self._entries.pop(target) for target in tuple(targets)}
-        self._ticks = [tick for tick in self._ticks if tick[-1] not in gone]
-        heapify(self._ticks)
-        self._urgent = deque(entry for entry in self._urgent if entry not in gone)
-        self._waiting = deque(entry for entry in self._waiting if entry not in gone)
+        self._withdraw(gone)
         for task, entry in self._running.items():
             if entry in gone:
                 task.cancel()
+
+    def _withdraw(self, entries: Collection[_Entry]) -> None:
+        """Let them neither sleep nor wait."""
+        self._ticks = [tick for tick in self._ticks if tick[-1] not in entries]
+        heapify(self._ticks)
+        self._asked = deque(entry for entry in self._asked if entry not in entries)
+        self._urgent = deque(entry for entry in self._urgent if entry not in entries)
+        self._waiting = deque(entry for entry in self._waiting if entry not in entries)
 
     def _add(self, targets: Sequence[Target], altogether: int) -> None:
         start = asyncio.get_running_loop().time()
@@ -138,12 +176,18 @@ class Scheduler:
         while self._ticks and self._ticks[0][0] <= now:
             entry = heappop(self._ticks)[-1]
             (self._urgent if entry.unconfirmed else self._waiting).append(entry)
-        while len(self._running) < self._concurrency and (queue := self._urgent or self._waiting):
+        while len(self._running) < self._concurrency and (queue := self._next_queue()):
+            self._obliged = queue is self._asked
             self._begin(queue.popleft(), now)
-        heads = (queue[0].due for queue in (self._urgent, self._waiting) if queue)
-        self._waiting_since = min(heads, default=None)
+        heads = [queue[0] for queue in (self._urgent, self._waiting) if queue]
+        self._waiting_since = min((entry.due for entry in (*self._asked, *heads)), default=None)
         self._tell_of_overload(now)
         self._wake_for_next()
+
+    def _next_queue(self) -> deque[_Entry]:
+        """Of which the first one gets the next place; an empty one when nobody waits."""
+        others = self._urgent or self._waiting
+        return others if self._obliged and others else self._asked or others
 
     def _begin(self, entry: _Entry, now: float) -> None:
         self._lateness.began(now - entry.due, now)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model import Target
+from exporter.schedule.asking import BURST, PAUSE, SPACING, Allowance
 from exporter.schedule.cadence import (
     FIRST_ROUND_SPACING,
     Cadence,
@@ -512,6 +513,205 @@ def test_what_has_just_failed_does_not_wait_behind_the_others() -> None:
     assert min(waits[5:]) < min(others[5:])
     assert traced["t0"] <= 2 * traced["t1"]
     assert min(traced[name] for name in names[1:]) >= 0.8 * max(traced[name] for name in names[1:])
+
+
+# -- asked for -------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 10), max_size=100))
+def test_no_way_of_asking_gives_more_than_the_allowance(pauses: list[float]) -> None:
+    """In any span of time a burst, and one for each spacing in it."""
+    allowance, now, taken = Allowance(), 1000.0, list[float]()
+    for pause in pauses:
+        now += pause
+        if not allowance.wait(now):
+            allowance.take(now)
+            taken.append(now)
+    for first, begin in enumerate(taken):
+        for last, end in enumerate(taken[first:], first):
+            assert last - first < BURST + (end - begin) / SPACING + 1e-6
+
+
+def test_the_wait_is_as_long_as_it_says() -> None:
+    """After a burst the next one is there when the time is over, and not before."""
+    allowance = Allowance()
+    for _ in range(BURST):
+        assert allowance.wait(50.0) == 0
+        allowance.take(50.0)
+    assert allowance.wait(50.0) == SPACING
+    assert allowance.wait(50.0 + SPACING) == 0
+    assert allowance.wait(51.0) == SPACING - 1
+
+
+def test_a_target_that_is_asked_for_is_traced_at_once_and_keeps_its_rhythm() -> None:
+    """The trace comes on top, and the ticks stay where they were."""
+    bench = Bench(durations={"t0": 2.0})
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(1))
+        await bench.work(80.0)
+        assert bench.scheduler.now(targets(1)[0]) == 0
+        await bench.work(2 * INTERVAL)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert bench.starts("t0") == pytest.approx([0, 60, 80, 120, 180])
+    assert not bench.skipped
+
+
+def test_a_tick_that_finds_what_was_asked_for_running_is_skipped() -> None:
+    """It is counted, as behind any other trace."""
+    bench = Bench(durations={"t0": 5.0})
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(1))
+        await bench.work(58.0)
+        bench.scheduler.now(targets(1)[0])
+        await bench.work(INTERVAL + 10)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert bench.starts("t0") == pytest.approx([0, 58, 120])
+    assert bench.skipped["t0"] == 1
+
+
+def test_what_was_asked_for_confirms() -> None:
+    """It takes the place of the extra trace of a new failure, and may find one itself."""
+    bench = Bench(failing={"t0"})
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(1))
+        await bench.work(10.0)
+        bench.scheduler.now(targets(1)[0])
+        await bench.work(60.0)
+        bench.failing.clear()
+        await bench.work(20.0)
+        bench.failing.add("t0")
+        bench.scheduler.now(targets(1)[0])
+        await bench.work(25.0)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert bench.starts("t0") == pytest.approx([0, 10, 60, 75, 90, 105])
+
+
+def test_who_runs_or_was_asked_for_is_under_way() -> None:
+    """Asking again is answered alike, traces nothing a second time, and costs nothing."""
+    bench = Bench(durations={"t0": 30.0, "t1": 30.0}, concurrency=1)
+    running, waiting, *others = targets(10)
+
+    async def main() -> None:
+        bench.scheduler.configure([running, waiting, *others])
+        await bench.work(1.0)
+        answers = {bench.scheduler.now(one) for one in [running, waiting] * 50}
+        assert answers == {0}
+        assert [bench.scheduler.now(one) for one in others[:BURST]] == [0] * (BURST - 1) + [SPACING]
+        await bench.work(40.0)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert bench.runs[:2] == [("t0", 0.0), ("t1", 30.0)]
+
+
+def test_who_waits_for_a_place_gets_the_next_one() -> None:
+    """Where all places are taken, who was asked for goes before those that wait for their tick."""
+    names = [f"t{n}" for n in range(10)]
+    bench = Bench(durations=dict.fromkeys(names, 40.0), concurrency=1)
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(10))
+        await bench.work(35.0)
+        assert bench.scheduler.now(targets(10)[9]) == 0
+        assert bench.lag() == pytest.approx(35 - FIRST_ROUND_SPACING)
+        await bench.work(50.0)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert bench.runs == [("t0", 0.0), ("t9", 40.0), ("t1", 80.0)]
+    assert bench.most == 1
+
+
+def test_a_target_may_be_asked_for_again_after_a_pause() -> None:
+    """Before that the answer is how long to wait, and no trace."""
+    bench = Bench()
+    (one,) = targets(1)
+
+    async def main() -> None:
+        bench.scheduler.configure([one])
+        await bench.work(20.0)
+        assert bench.scheduler.now(one) == 0
+        await bench.work(4.0)
+        assert bench.scheduler.now(one) == pytest.approx(PAUSE - 4)
+        await bench.work(PAUSE - 4)
+        assert bench.scheduler.now(one) == 0
+        await bench.work(1.0)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert bench.starts("t0") == pytest.approx([0, 20, 20 + PAUSE])
+
+
+def test_a_script_that_asks_for_everything_displaces_nobody() -> None:
+    """With one place, and asked for all the time, each target keeps half its traces."""
+    names = [f"t{n}" for n in range(10)]
+    bench = Bench(durations=dict.fromkeys(names, 5.0), concurrency=1)
+    drawn = random.Random(3)  # noqa: S311  -- any order will do
+    asked = Counter[str]()
+
+    async def main() -> None:
+        bench.scheduler.configure(targets(10))
+        for _ in range(3600):
+            await bench.work(1.0)
+            one = drawn.choice(targets(3))
+            asked[one.name] += bench.scheduler.now(one) == 0
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    traced = Counter(name for name, _ in bench.runs)
+    assert bench.most == 1
+    assert min(traced[name] for name in names) >= HOUR / INTERVAL / 2
+    assert min(asked[name] for name in names[:3]) > HOUR / INTERVAL
+
+
+def test_a_script_adds_twenty_traces_a_minute() -> None:
+    """However many targets there are, and however often each is asked for."""
+    wanted = targets(200)
+    bench = Bench(concurrency=50)
+
+    async def main() -> None:
+        bench.scheduler.configure(wanted)
+        await bench.work(2 * INTERVAL)
+        before = len(bench.runs)
+        for _ in range(60):
+            for one in wanted:
+                bench.scheduler.now(one)
+            await bench.work(1.0)
+        assert len(bench.runs) - before == pytest.approx(200 + INTERVAL / SPACING + BURST, abs=2)
+        await bench.scheduler.stop()
+
+    virtual.run(main())
+    assert not bench.skipped
+
+
+def test_who_is_not_scheduled_is_not_traced() -> None:
+    """Removed, not there yet, or after the end: nothing is begun, and it may be asked for later."""
+    bench = Bench(durations={"t0": 20.0}, concurrency=1)
+    first, second = targets(2)
+
+    async def main() -> None:
+        assert bench.scheduler.now(first) == PAUSE
+        bench.scheduler.configure([first, second])
+        await bench.work(10.0)
+        assert bench.scheduler.now(second) == 0
+        bench.scheduler.configure([first])
+        assert bench.scheduler.now(second) == PAUSE
+        await bench.work(INTERVAL - 20)
+        await bench.scheduler.stop()
+        assert bench.scheduler.now(first) == PAUSE
+        await bench.work(5 * INTERVAL)
+
+    virtual.run(main())
+    assert bench.runs == [("t0", 0.0)]
 
 
 # -- reloads ---------------------------------------------------------------------------
