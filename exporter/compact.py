@@ -6,6 +6,8 @@ Once a trace is complete, only the difference of an answer's two times is read. 
 attempt are equal. Addresses, ICMP codes and the ways in which hops behave are few as well, but a
 trace as it comes from an engine has its own copy of each.
 
+Its traces' packets are put together and compressed.
+
 The canary's trace and those of other targets stay the values that they are: others hold them, too.
 """
 
@@ -16,7 +18,17 @@ from dataclasses import replace
 from functools import lru_cache
 from sys import intern
 
-from exporter.model import Answer, Condition, Controlled, Hop, Observation, Probe, Reply, Trace
+from exporter.model import (
+    Answer,
+    Capture,
+    Condition,
+    Controlled,
+    Hop,
+    Observation,
+    Probe,
+    Reply,
+    Trace,
+)
 
 
 def compact(observation: Observation) -> Observation:
@@ -37,7 +49,13 @@ def compact(observation: Observation) -> Observation:
         places={intern(address): place for address, place in observation.places.items()},
         controlled=_controlled(observation.controlled),
         conditions=_conditions(tuple(observation.conditions.items())),
+        capture=_capture(observation),
     )
+
+
+def _capture(observation: Observation) -> Capture | None:
+    row = observation.captured
+    return Capture.of(row) if row else observation.capture
 
 
 def _controlled(controlled: Controlled) -> Controlled:
@@ -54,6 +72,7 @@ def _trace(trace: Trace) -> Trace:
         trace,
         hops=tuple(map(_hop, trace.hops)),
         confirmation=trace.confirmation and _hop(trace.confirmation),
+        captured=b"",
     )
 
 

@@ -2,7 +2,7 @@
 
 The scheduler writes, everything that publishes reads. One record a target, in each three
 observations, two counters a hop and a history of bounded length, so memory is bounded by the
-configuration.
+configuration. Their packets have a bound of their own, all targets together (shelf.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from exporter.model import (
     BLOCKED_STATES,
     MAX_ADDRESSES,
     REACHED_STATES,
+    Capture,
     Confidence,
     EngineStatus,
     FailureReason,
@@ -32,9 +33,11 @@ from exporter.model import (
     Trace,
 )
 from exporter.paths import Moved, Path, PathChange
+from exporter.shelf import Shelf
 
 #: So many addresses of a target are remembered, those traced last.
 MAX_KNOWN = 2 * MAX_ADDRESSES
+NO_ROOM = Capture(lost="there was no room left for them beside those of other targets")
 
 Value = TypeVar("Value")
 
@@ -119,6 +122,7 @@ class Store:
         self.state_file_written: bool | None = None
         self.started_at = started_at
         self._records: dict[str, Record] = {}
+        self._shelf = Shelf()
 
     def configure(self, targets: Iterable[Target]) -> None:
         """Take over a new list of targets; a target whose host and port stay keeps its record."""
@@ -131,6 +135,9 @@ class Store:
                 records[target.name] = old
             else:
                 records[target.name] = Record(target)
+        for name, old in self._records.items():
+            if records.get(name) is not old:
+                self._shelf.remove(name)
         self._records = records
 
     def __iter__(self) -> Iterator[Record]:
@@ -170,6 +177,7 @@ class Store:
             self._learn_source(observation.trace.flow.source)
         _remember(record, observation)
         _remember_addresses(record, observation, before, moved=bool(moved))
+        self._keep_packets(record, observation)
         record.changed()
         return Change(
             first=before is None,
@@ -179,6 +187,12 @@ class Store:
             flaps=record.history.flapping,
             damping=record.history.flapping is not history.flapping,
         )
+
+    def _keep_packets(self, record: Record, observation: Observation) -> None:
+        """Keep those of the record, as long as there is room, at the expense of others."""
+        well = observation.verdict.state in REACHED_STATES
+        for name in self._shelf.put(record.target.name, _octets(record), well=well):
+            _lose_packets(self._records[name])
 
     def _learn_source(self, address: str) -> None:
         """Take over where probes came from; the two families of a host do not take turns."""
@@ -215,6 +229,31 @@ def _own(observation: Observation) -> Observation:
         observation,
         controlled=replace(controlled, elsewhere=()),
         each=tuple(map(_own, observation.each)),
+    )
+
+
+def _octets(record: Record) -> int:
+    """What the record's packets take; observations share theirs."""
+    seen = filter(None, (record.latest, record.first_bad, record.last_good))
+    captures = (one.capture for observation in seen for one in observation.by_address)
+    return sum({id(one): len(one.compressed) for one in captures if one}.values())
+
+
+def _lose_packets(record: Record) -> None:
+    latest = record.latest
+    record.latest = latest and _without_packets(latest)
+    if record.last_good is latest:
+        record.last_good = record.latest
+    else:
+        record.last_good = record.last_good and _without_packets(record.last_good)
+    record.first_bad = record.first_bad and _without_packets(record.first_bad)
+
+
+def _without_packets(observation: Observation) -> Observation:
+    return replace(
+        observation,
+        capture=observation.capture and NO_ROOM,
+        each=tuple(map(_without_packets, observation.each)),
     )
 
 

@@ -174,7 +174,12 @@ class _Making:
         self._left += hops - _sent(swept)
         if swept.failure or not swept.answers:
             return opened
-        return replace(swept, confirmation=opened.confirmation, stop_reason=opened.stop_reason)
+        return replace(
+            swept,
+            confirmation=opened.confirmation,
+            stop_reason=opened.stop_reason,
+            captured=opened.captured + swept.captured,
+        )
 
     async def _measure_trace(self) -> None:
         self.trace = await self._measured(self.trace)

@@ -21,6 +21,7 @@ from exporter.model.asked import (
     Target,
     joined,
 )
+from exporter.model.captured import MOST_PACKETS, SNAP, Capture, Packet, packed, unpacked
 from exporter.model.meant import (
     BLOCKED_STATES,
     NOWHERE,
@@ -72,10 +73,13 @@ __all__ = [
     "FAMILY_NAMES",
     "FULL_TTL",
     "MAX_ADDRESSES",
+    "MOST_PACKETS",
     "NOWHERE",
     "REACHED_STATES",
+    "SNAP",
     "TCP_KINDS",
     "Answer",
+    "Capture",
     "Condition",
     "Confidence",
     "Controlled",
@@ -92,6 +96,7 @@ __all__ = [
     "MplsLabel",
     "NamedZone",
     "Observation",
+    "Packet",
     "Place",
     "Plan",
     "Probe",
@@ -112,4 +117,6 @@ __all__ = [
     "Verdict",
     "Zone",
     "joined",
+    "packed",
+    "unpacked",
 ]

@@ -194,6 +194,8 @@ class Trace:
     #: The router that the routing table names for the destination; "" when it names none, as
     #: for a host on the same network; None where it is not told.
     gateway: str | None = None
+    #: The probes and the answers that count, as far as the engine sees packets; see `packed`.
+    captured: bytes = b""
 
     @property
     def distance(self) -> int | None:

@@ -207,6 +207,21 @@ class Driver:
             run.wake = _OVER
             self.engine.release(flow)
 
+    def so_far(self, flow: Flow, now: float) -> Trace | None:
+        """A trace under way as if its time were over now; None when none of this flow is."""
+        run = self._runs.get(flow)
+        if run is None:
+            return None
+        return Trace(
+            flow=flow,
+            engine=self.engine.name,
+            started_at=run.wall_clock,
+            duration=now - run.started_at,
+            stop_reason=StopReason.DEADLINE,
+            hops=run.tracer.hops(),
+            confirmation=run.tracer.confirmation(),
+        )
+
     def pump(self, now: float) -> float | None:
         """Do what is due; returns when to be called again, None when no trace runs."""
         arrived = self._arrived()
@@ -313,6 +328,7 @@ class Driver:
         del self._runs[run.flow]
         run.wake = _OVER
         unseen_errors = self.engine.unseen_errors() - run.errors_before
+        captured = self.engine.captured(run.flow)
         duplicates = self.engine.release(run.flow)
         trace = Trace(
             flow=run.flow,
@@ -327,6 +343,7 @@ class Driver:
             failure=run.tracer.failure,
             unseen_errors=unseen_errors,
             gateway=run.gateway,
+            captured=captured,
         )
         if self._near and isinstance(run.tracer, Tracer):
             trace = self._near.learn(trace, run.tracer.guide, now)
@@ -349,9 +366,17 @@ class Prober:
         self._resting = False
 
     async def trace(
-        self, destination: str, port: int, plan: Plan | Sounding, preferred_port: int = 0
+        self,
+        destination: str,
+        port: int,
+        plan: Plan | Sounding,
+        preferred_port: int = 0,
+        begun: Callable[[Flow], None] | None = None,
     ) -> Trace:
-        """One complete trace or sounding. Raises `ProbeError` when it cannot begin."""
+        """One complete trace or sounding. Raises `ProbeError` when it cannot begin.
+
+        `begun` is told its flow, for who wants to ask `so_far`.
+        """
         result: asyncio.Future[Trace] = self._loop.create_future()
 
         def done(trace: Trace) -> None:
@@ -372,6 +397,8 @@ class Prober:
             preferred_port=preferred_port,
             failed=failed,
         )
+        if begun:
+            begun(flow)
         try:
             if not self._resting:  # else the tick that comes serves it, too
                 self._pump()
@@ -380,6 +407,10 @@ class Prober:
             # A finished trace's flow is released, and may be another trace's by now.
             if result.cancelled() or not result.done():
                 self._driver.cancel(flow)
+
+    def so_far(self, flow: Flow) -> Trace | None:
+        """A trace under way, as far as it has come by now."""
+        return self._driver.so_far(flow, time.monotonic())
 
     def close(self) -> None:
         """Leave the loop and close the engine."""

@@ -9,6 +9,8 @@
 3. An answer is ours if it has the identifier of our socket and the sequence number of a request
    that waits. A reply has to come from the destination and bring our random payload back, and an
    error, whose quote may be cut, as much of that as it holds. All else is dropped.
+4. Requests and replies are kept for evidence. Their IP headers are rebuilt where the socket does
+   not give them. Errors are not kept, for the queue leaves too much of them out.
 
 `EchoEngine` is an engine like those that send SYNs: driver and sounder do not know the difference.
 There are no ports, so `Flow.source_port` only tells flows apart, until `Echoer` makes it 0.
@@ -23,6 +25,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 
 from exporter.model import (
@@ -41,12 +44,15 @@ from exporter.model import (
 from exporter.probing.driver import PROBE_BURST, Driver, Prober
 from exporter.probing.engines.error_queue import IPV4, IPV6, Dialect, icmp_reply, set_options
 from exporter.probing.engines.failures import failure_of
+from exporter.probing.engines.film import Film, checksum_of, ip_header, pseudo_header
 from exporter.probing.engines.sides import Sides
 from exporter.probing.engines.stamps import Ancillary, arrival
 from exporter.probing.engines.syn import ICMP_FILTER, ICMPV6_FILTER, SOL_RAW, source_toward
 
 #: RFC 792, RFC 4443 section 4.1: type, code, checksum, identifier, sequence number.
 _HEADER = struct.Struct("!BBHHH")
+_CHECKSUM_AT = 2
+_WORD = struct.Struct("!H")
 _INT = struct.Struct("@i")
 _NUMBERS = 1 << 16
 #: Random octets behind the header.
@@ -115,6 +121,7 @@ class _Wire:
         #: The socket's, as it was last set.
         self._ttl = 0
         self._waiting: dict[int, tuple[Flow, Probe]] = {}
+        self._films: dict[Flow, Film] = {}
         self.socket, self._raw = _open(dialect, self._words)
         try:
             set_options(self.socket, dialect.options)
@@ -136,6 +143,7 @@ class _Wire:
         except OSError:  # what an earlier request met is told once, and at the next call
             self.socket.sendto(packet, (flow.destination, 0))
         self._waiting[self._number] = (flow, probe)
+        self._films.setdefault(flow, Film()).sent(probe, packet)
         return probe
 
     def receive(self) -> Iterator[tuple[Flow, Answer]]:
@@ -143,8 +151,14 @@ class _Wire:
         yield from self._drain(0, self._match_reply)
         yield from self._drain(socket.MSG_ERRQUEUE, self._match_error)
 
+    def captured(self, flow: Flow) -> bytes:
+        """The requests of a flow and the replies to them."""
+        film = self._films.get(flow)
+        return film.row(partial(self._whole, flow)) if film else b""
+
     def release(self, flow: Flow) -> None:
         """Wait for nothing more of a flow."""
+        self._films.pop(flow, None)
         self._waiting = {n: one for n, one in self._waiting.items() if one[0] != flow}
 
     def close(self) -> None:
@@ -163,8 +177,21 @@ class _Wire:
         header = _HEADER.pack(words.request, 0, 0, self._identifier, number)
         if not words.whole_packets:  # then the kernel fills the checksum in
             return header + self._payload
-        checksum = _checksum(header + self._payload)
+        checksum = checksum_of(header + self._payload)
         return _HEADER.pack(words.request, 0, checksum, self._identifier, number) + self._payload
+
+    def _whole(
+        self, flow: Flow, packet: bytes, length: int, ttl: int, reply: Reply | None
+    ) -> bytes:
+        """A request or a reply from its IP header on."""
+        words, ours = self._words, reply is None
+        if words.whole_packets and self._raw and not ours:
+            return packet
+        ends = (flow.source, flow.destination) if ours else (flow.destination, flow.source)
+        if ours and not words.whole_packets:
+            checksum = checksum_of(pseudo_header(*ends, words.protocol, length) + packet)
+            packet = packet[:_CHECKSUM_AT] + _WORD.pack(checksum) + packet[_CHECKSUM_AT + 2 :]
+        return ip_header(*ends, words.protocol, ttl, length) + packet
 
     def _drain(
         self, flags: int, match: Callable[[bytes, Ancillary, str], tuple[Flow, Answer] | None]
@@ -184,6 +211,7 @@ class _Wire:
     def _match_reply(
         self, packet: bytes, ancillary: Ancillary, sender: str
     ) -> tuple[Flow, Answer] | None:
+        seen = packet
         if self._raw and self._words.whole_packets:
             packet = packet[(packet[0] & 0xF) * 4 :] if packet else b""  # RFC 791: IHL
         found = self._find(packet, self._words.reply)
@@ -200,7 +228,9 @@ class _Wire:
             max(arrival(ancillary), probe.sent_at),
             ttl=_INT.unpack(ttl)[0] if ttl else None,
         )
-        return flow, Answer(probe, reply)
+        answer = Answer(probe, reply)
+        self._films[flow].received(answer, seen)
+        return flow, answer
 
     def _match_error(
         self, quote: bytes, ancillary: Ancillary, destination: str
@@ -278,6 +308,10 @@ class EchoEngine:
         """A quote that somebody rewrote is not told."""
         return 0
 
+    def captured(self, flow: Flow) -> bytes:
+        """Requests, and the replies to them."""
+        return self._flows[flow].captured(flow)
+
     def release(self, flow: Flow) -> int:
         """Forget a flow; duplicates are not counted."""
         self._flows.pop(flow).release(flow)
@@ -337,11 +371,3 @@ def _begins(quoted: bytes, payload: bytes) -> bool:
     """Whether a quote that may be cut, or padded, is of this payload."""
     size = min(len(quoted), len(payload))
     return quoted[:size] == payload[:size]
-
-
-def _checksum(packet: bytes) -> int:
-    """RFC 1071 of an even number of octets, its field in them being 0."""
-    total: int = sum(word for (word,) in struct.iter_unpack("!H", packet))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF

@@ -240,6 +240,10 @@ class World:
         """None."""
         return 0
 
+    def captured(self, flow: Flow) -> bytes:
+        """The packets of a flow."""
+        return self._path(flow.destination).captured(flow)
+
     def release(self, flow: Flow) -> int:
         """Close a flow."""
         return self._path(flow.destination).release(flow)

@@ -291,6 +291,10 @@ class SimulatedNetwork:
         """None: there is no kernel here that drops any."""
         return 0
 
+    def captured(self, _flow: Flow) -> bytes:
+        """None: nothing here is a packet."""
+        return b""
+
     def release(self, flow: Flow) -> int:
         """Close a flow; returns how many duplicate replies it saw."""
         conversation = self._conversations.pop(flow)

@@ -46,6 +46,10 @@ class Engine(Protocol):
         """How many ICMP errors the kernel has kept from the engine since it was opened."""
         ...
 
+    def captured(self, flow: Flow) -> bytes:
+        """The packets of an open flow in a row, see `packed`; b"" where it sees none."""
+        ...
+
     def release(self, flow: Flow) -> int:
         """Close a flow and free its port; returns how many duplicate replies it saw."""
         ...

@@ -16,14 +16,16 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
-from exporter.model import Answer, Family, Flow, Probe, ProbeError
+from exporter.model import Answer, Family, Flow, Probe, ProbeError, Reply
 from exporter.probing.engines import bpf
 from exporter.probing.engines.failures import failure_of
+from exporter.probing.engines.film import Film, as_seen, ip_header
 from exporter.probing.engines.ports import SourcePorts
 from exporter.probing.engines.sides import Sides, prove_by_loopback
 from exporter.probing.engines.stamps import STAMP_SIZE, STAMPING, Ancillary, Arrivals
@@ -67,7 +69,8 @@ class Dialect:
     """What differs between the IP versions.
 
     `read_error` and `read_segment` decode what recvmsg gives: a packet, its ancillary data and
-    the sender's address.
+    the sender's address. `whole` puts in front of a flow's packet what the sockets leave out, see
+    `Whole`.
     """
 
     family: Family
@@ -83,6 +86,7 @@ class Dialect:
     offsets: bpf.Offsets
     read_error: Callable[[bytes, Ancillary, tuple[str, int]], IcmpError | Undecoded]
     read_segment: Callable[[bytes, Ancillary, tuple[str, int]], Segment | Undecoded]
+    whole: Callable[[Flow, bytes, int, int, Reply | None], bytes]
 
 
 def _read_error4(
@@ -109,6 +113,17 @@ def _read_segment6(
     return decode_segment6(packet, address[0], _hop_limit(ancillary))
 
 
+def _whole4(_flow: Flow, packet: bytes, length: int, ttl: int, reply: Reply | None) -> bytes:
+    return as_seen(packet, length, ttl, reply)
+
+
+def _whole6(flow: Flow, packet: bytes, length: int, ttl: int, reply: Reply | None) -> bytes:
+    if reply is None:
+        return packet
+    protocol = socket.IPPROTO_ICMPV6 if reply.icmp else socket.IPPROTO_TCP
+    return ip_header(reply.address, flow.source, protocol, ttl, length) + packet
+
+
 def _hop_limit(ancillary: Ancillary) -> int | None:
     for level, kind, data in ancillary:
         if (level, kind) == _HOP_LIMIT:
@@ -127,6 +142,7 @@ IPV4 = Dialect(
     offsets=bpf.IPV4,
     read_error=_read_error4,
     read_segment=_read_segment4,
+    whole=_whole4,
 )
 
 IPV6 = Dialect(
@@ -144,6 +160,7 @@ IPV6 = Dialect(
     offsets=bpf.IPV6,
     read_error=_read_error6,
     read_segment=_read_segment6,
+    whole=_whole6,
 )
 
 
@@ -205,6 +222,7 @@ class _Receiver(Generic[Decoded]):
         dialect: Dialect,
         read: Callable[[bytes, Ancillary, tuple[str, int]], Decoded | Undecoded],
         match: Callable[[Decoded, float], tuple[Flow, Answer] | None],
+        flows: Mapping[Flow, _OpenFlow],
     ) -> None:
         #: Packets that claim to answer a probe and cannot be read.
         self.malformed = 0
@@ -212,11 +230,12 @@ class _Receiver(Generic[Decoded]):
         self._ancillary_size = dialect.ancillary_size
         self._read: Callable[[bytes, Ancillary, tuple[str, int]], Decoded | Undecoded] = read
         self._match: Callable[[Decoded, float], tuple[Flow, Answer] | None] = match
+        self._flows = flows
 
     def drain(self, found: list[tuple[Flow, Answer]]) -> None:
         """Add the answers among what has arrived, a batch at most."""
         recvmsg, size, read, match = self._recvmsg, self._ancillary_size, self._read, self._match
-        arrivals = Arrivals()
+        flows, arrivals = self._flows, Arrivals()
         for _ in range(_BATCH):
             try:
                 packet, ancillary, _, address = recvmsg(_PACKET_SIZE, size)
@@ -228,6 +247,7 @@ class _Receiver(Generic[Decoded]):
                 self.malformed += decoded is Undecoded.MALFORMED
             elif answer := match(decoded, arrivals.time_of(ancillary)):
                 found.append(answer)
+                flows[answer[0]].film.received(answer[1], packet)
 
 
 @dataclass(slots=True, eq=False)
@@ -237,6 +257,7 @@ class _OpenFlow:
     template: SynTemplate
     #: As sendto() wants it.
     address: tuple[str, int]
+    film: Film = field(default_factory=Film)
 
 
 class SynEngine:
@@ -296,6 +317,7 @@ class SynEngine:
         except OSError as error:
             raise ProbeError(failure_of(error)) from error
         wire.matcher.sent(state, probe, sequence, mark)
+        entry.film.sent(probe, packet)
         return probe
 
     def receive(self) -> list[tuple[Flow, Answer]]:
@@ -308,6 +330,11 @@ class SynEngine:
     def unseen_errors(self) -> int:
         """Raw sockets see every ICMP error."""
         return 0
+
+    def captured(self, flow: Flow) -> bytes:
+        """Every probe, and every answer that counts."""
+        entry = self._flows[flow]
+        return entry.film.row(partial(entry.wire.dialect.whole, flow))
 
     def release(self, flow: Flow) -> int:
         """Free the flow's source port for others to the same destination."""
@@ -324,12 +351,13 @@ class SynEngine:
 
     def _open_wire(self, dialect: Dialect) -> _Wire:
         wire = _Wire(dialect)
-        matcher = wire.matcher
+        matcher, flows = wire.matcher, self._flows
         self._listen(
-            wire.icmp, _Receiver(wire.icmp, dialect, dialect.read_error, matcher.match_error)
+            wire.icmp, _Receiver(wire.icmp, dialect, dialect.read_error, matcher.match_error, flows)
         )
         self._listen(
-            wire.tcp, _Receiver(wire.tcp, dialect, dialect.read_segment, matcher.match_segment)
+            wire.tcp,
+            _Receiver(wire.tcp, dialect, dialect.read_segment, matcher.match_segment, flows),
         )
         return wire
 
