@@ -32,18 +32,19 @@ from exporter.networks import revealed
 from exporter.observer import observe
 from exporter.publish import objects
 from exporter.publish.change import news
+from exporter.publish.evidence import Evidence
 from exporter.publish.instance import part_traced
 from exporter.publish.log import LogStats, TraceLog
 from exporter.publish.metrics import Exposition
 from exporter.publish.pages import Pages
 from exporter.publish.server import start
 from exporter.publish.web import Credentials, Site
-from exporter.schedule.depth import is_to_confirm
+from exporter.schedule.depth import is_to_confirm, unsteady
 from exporter.schedule.scheduler import Scheduler
-from exporter.settings import ConfigurationError, Settings
+from exporter.settings import ConfigurationError, Settings, fingerprint
 from exporter.shares import own
 from exporter.state.file import StateFile
-from exporter.store import Store
+from exporter.store import Record, Store
 from exporter.surroundings import Memory
 from exporter.verbs import Probing
 
@@ -89,14 +90,16 @@ class Service:
         self._store.scheduler_lag = lambda: scheduler.lag(time.monotonic())
         pages = Pages(self._store, __version__)
         self._site = Site(
-            index=lambda number: pages.index(number, time.time()),
-            pages=lambda: pages.count,
-            target=lambda name: pages.target(name, time.time()),
+            index=lambda wanted, number: pages.index(wanted, number, time.time()),
+            pages=pages.count,
+            target=lambda name, wanted: pages.target(name, wanted, time.time()),
             api_targets=lambda: objects.target_objects(self._store),
             api_target=self._api_target,
             metrics=Exposition(self._store, log_stats).pieces,
             ready=self._is_ready,
             reload=self.reload,
+            trace_now=self._trace_now,
+            evidence=Evidence(self._store, self._fingerprint, __version__).file,
         )
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
@@ -222,12 +225,21 @@ class Service:
         record = self._store.get(target.name)
         if record is None:
             return False
+        try:
+            return await self._observe(target, record)
+        finally:
+            # Where a fault of ours has kept what was asked for from coming, nobody waits for it.
+            if record.asked_at is not None:
+                record.asked_at = None
+                record.changed()
+
+    async def _observe(self, target: Target, record: Record) -> bool:
         before = record.latest
         observation = await observe(
             target,
             self._probing,
             self._zones,
-            record.known,
+            record.known if record.asked_at is None else unsteady(record.known),
             source=self._settings.source,
             learn=self._learn,
             elsewhere=self._elsewhere,
@@ -257,6 +269,20 @@ class Service:
             log.warning("tracing is not possible here: %s; plain connects go on", why_not)
         else:
             log.info("nothing says any more that tracing is not possible here")
+
+    def _trace_now(self, name: str) -> float | None:
+        """Have a target traced out of turn; as `Scheduler.now`, and None without such a target."""
+        record = self._store.get(name)
+        if record is None:
+            return None
+        wait = self._scheduler.now(record.target)
+        if not wait and record.asked_at is None:
+            record.asked_at = time.time()
+            record.changed()
+        return wait
+
+    def _fingerprint(self) -> str:
+        return fingerprint(self._settings)
 
     def _api_target(self, name: str) -> object | None:
         record = self._store.get(name)

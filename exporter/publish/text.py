@@ -222,6 +222,15 @@ def trace_lines(observation: Observation) -> Iterator[str]:
         yield _handshake_line(observation.handshake)
 
 
+def growing_lines(observation: Observation) -> Iterator[str]:
+    """A trace under way: who has answered so far, and nothing of how it may end."""
+    yield _header(observation)
+    if trace := observation.trace:
+        yield from _hop_lines(observation, trace, "no answer yet")
+        if trace.confirmation:
+            yield _confirmation_line(observation, trace.confirmation)
+
+
 def control_lines(observation: Observation) -> Iterator[str]:
     """What was measured beside the trace, a line for each control and one for further flows."""
     for control in controls_of(observation.controlled):
@@ -263,7 +272,7 @@ def _header(observation: Observation) -> str:
     return f"{title}, {timestamp(observation.started_at)}"
 
 
-def _hop_lines(observation: Observation, trace: Trace) -> Iterator[str]:
+def _hop_lines(observation: Observation, trace: Trace, silence: str = "no answer") -> Iterator[str]:
     """The path; past its end only what says something else than the end did."""
     path = trace.path
     if path and path[-1].is_end:
@@ -277,7 +286,7 @@ def _hop_lines(observation: Observation, trace: Trace) -> Iterator[str]:
         for hop in trace.hops[:answered]:
             yield from _lines_of_hop(observation, hop)
         if silent := trace.hops[answered:]:
-            yield _silent_line(silent)
+            yield f"{_silent(silent)}  {silence}"
 
 
 def _responses(hop: Hop) -> set[tuple[str, ReplyKind, tuple[int, int] | None]]:
@@ -289,10 +298,10 @@ def _response(reply: Reply) -> tuple[str, ReplyKind, tuple[int, int] | None]:
     return reply.address, reply.kind, reply.icmp
 
 
-def _silent_line(hops: tuple[Hop, ...]) -> str:
+def _silent(hops: tuple[Hop, ...]) -> str:
     first, last = hops[0], hops[-1]
     number = f"{first.ttl:2}" if first is last else f"{first.ttl:2}-{last.ttl}"
-    return f"{number} {' *' * first.sent}  no answer"
+    return f"{number} {' *' * first.sent}"
 
 
 def _lines_of_hop(observation: Observation, hop: Hop) -> Iterator[str]:
@@ -343,19 +352,25 @@ def _responder(observation: Observation, answer: Answer) -> str:
     reply, place = answer.reply, observation.place_of(answer.reply.address)
     address = printable(reply.address)
     shown = f"{printable(place.name)} ({address})" if place.name else address
-    forged = FORGED_WORDS.get((observation.verdict.state, reply.kind))
-    tags = (forged or _saying(reply), _zone(place), _autonomous_system(place))
+    tags = (saying(observation, reply), zone_words(place), autonomous_system(place))
     return " ".join((shown, *(f"[{tag}]" for tag in tags if tag)))
 
 
-def _zone(place: Place) -> str:
+def saying(observation: Observation, reply: Reply) -> str:
+    """What a reply says; "" for time-exceeded, which a hop is expected to say."""
+    forged = FORGED_WORDS.get((observation.verdict.state, reply.kind))
+    return forged or _saying(reply)
+
+
+def zone_words(place: Place) -> str:
     """The side of the edge, and the zone's name where it has one; "" when neither is known."""
     if place.zone_name == place.zone:
         return "" if place.zone is Zone.UNKNOWN else place.zone
     return f"{place.zone}: {printable(place.zone_name)}"
 
 
-def _autonomous_system(place: Place) -> str:
+def autonomous_system(place: Place) -> str:
+    """Number and name, e.g. "AS64500 Example"; "" where neither is known."""
     if place.as_number is None:
         return ""
     return f"AS{place.as_number} {printable(shorten(place.as_name, AS_NAME_LENGTH))}".rstrip()

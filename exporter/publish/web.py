@@ -17,13 +17,18 @@ from base64 import b64decode
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from urllib.parse import parse_qs, unquote_to_bytes
+from math import ceil
+from urllib.parse import parse_qs, quote, unquote_to_bytes
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from tornado.httputil import HTTPHeaders
 
+from exporter.publish.evidence import File, Format
 from exporter.publish.pieces import begun, whole
+from exporter.publish.report import Of
+from exporter.publish.text import printable
+from exporter.publish.wanted import Wanted, WrongQueryError
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +36,8 @@ MAX_ADDRESS_BYTES = 4 * 1024
 
 HELP = (
     "Not found. There is / (the page), /targets/NAME, /metrics, /api/v1/targets, "
-    "/api/v1/targets/NAME, /-/healthy, /-/ready and POST /-/reload."
+    "/api/v1/targets/NAME, /api/v1/evidence/NAME, /-/healthy, /-/ready, POST /-/reload and "
+    "POST /-/trace/NAME."
 )
 
 
@@ -44,19 +50,24 @@ JSON = "application/json; charset=utf-8"
 class Site:
     """What is served. The callables are quick and run in the loop; they may raise.
 
-    `index` gets the number of a page, from 1 to `pages`. `target` and `api_target` get a decoded
-    name and give None when there is no such target. `metrics` gets an encoder of prometheus_client
-    and the names that are asked for, none: all. `reload` gives None on success, else why it failed.
+    `index` gets what is wanted and the number of a page, from 1 to `pages` of what is wanted.
+    `target` and `api_target` get a decoded name and give None when there is no such target.
+    `metrics` gets an encoder of prometheus_client and the names that are asked for, none: all.
+    `reload` gives None on success, else why it failed.
+    `trace_now` gives 0 when the target of a name is traced now, else the seconds after which to ask
+    again; None when there is no such target. `evidence` gives None when there is nothing to prove.
     """
 
-    index: Callable[[int], Iterator[str]]
-    pages: Callable[[], int]
-    target: Callable[[str], str | None]
+    index: Callable[[Wanted, int], Iterator[str]]
+    pages: Callable[[Wanted], int]
+    target: Callable[[str, Wanted], str | None]
     api_targets: Callable[[], Iterable[object]]
     api_target: Callable[[str], object | None]
     metrics: Callable[[Callable[[CollectorRegistry], bytes], Collection[str]], Iterator[bytes]]
     ready: Callable[[], bool]
     reload: Callable[[], Awaitable[str | None]]
+    trace_now: Callable[[str], float | None]
+    evidence: Callable[[str, Of, Format], Awaitable[File | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +106,33 @@ class Request:
     @property
     def names(self) -> list[str]:
         """The metrics asked for by ?name[]=, all of them when empty."""
-        return self._asked("name[]")
+        return self._query.get("name[]", [])
 
     @property
     def page(self) -> str:
         """The page of the index asked for by ?page=, as it came."""
-        return self._asked("page", "1")[-1]
+        return self._query.get("page", ["1"])[-1]
 
-    def _asked(self, key: str, *default: str) -> list[str]:
-        return parse_qs(self.address.partition("?")[2]).get(key, list(default))
+    @property
+    def wanted(self) -> Wanted:
+        """What the pages are to show; raises `WrongQueryError`."""
+        return Wanted.of(self._query)
+
+    @property
+    def evidence(self) -> tuple[Of, Format] | None:
+        """Which evidence is asked for by ?of= and ?format=, None for what there never is."""
+        of, kind = (
+            self._query.get(key, [default])[-1]
+            for key, default in (("of", Of.LATEST), ("format", Format.ZIP))
+        )
+        try:
+            return Of(of), Format(kind)
+        except ValueError:
+            return None
+
+    @property
+    def _query(self) -> dict[str, list[str]]:
+        return parse_qs(self.address.partition("?")[2])
 
     @property
     def accepts_gzip(self) -> bool:
@@ -142,8 +171,9 @@ def _text(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
     return Response(status, _utf8(f"{text}\n"), "text/plain; charset=utf-8", headers)
 
 
-def _html(page: bytes) -> Response:
-    return Response(HTTPStatus.OK, page, "text/html; charset=utf-8")
+def _html(page: bytes, wanted: Wanted) -> Response:
+    refresh = (("Refresh", str(wanted.reload)),) if wanted.reload else ()
+    return Response(HTTPStatus.OK, page, "text/html; charset=utf-8", refresh)
 
 
 def _json(status: HTTPStatus, value: object) -> Response:
@@ -183,21 +213,22 @@ class Call:
 
 
 async def _index(call: Call) -> Response:
-    asked, count = call.request.page, call.site.pages()
+    wanted = call.request.wanted
+    asked, count = call.request.page, call.site.pages(wanted)
     right = f"?page= takes a number from 1 to {count}."
     # No number of pages has more digits than this.
     if not re.fullmatch(r"[0-9]{1,9}", asked):
         return _text(HTTPStatus.BAD_REQUEST, f"That is no page: {right}")
     if not 1 <= int(asked) <= count:
         return _text(HTTPStatus.NOT_FOUND, f"There is no such page: {right}")
-    return _html(await whole(map(_utf8, call.site.index(int(asked)))))
+    page = await whole(map(_utf8, call.site.index(wanted, int(asked))))
+    return _html(page, wanted)
 
 
 async def _target(call: Call) -> Response:
-    page = call.site.target(call.name)
-    if page is None:
-        return _text(HTTPStatus.NOT_FOUND, "There is no target of that name; / lists them all.")
-    return _html(_utf8(page))
+    wanted = call.request.wanted
+    page = call.site.target(call.name, wanted)
+    return _no_target() if page is None else _html(_utf8(page), wanted)
 
 
 async def _metrics(call: Call) -> Response:
@@ -228,6 +259,19 @@ async def _api_target(call: Call) -> Response:
     return _json(HTTPStatus.OK, value)
 
 
+async def _evidence(call: Call) -> Response:
+    asked = call.request.evidence
+    if asked is None:
+        error = "?of= takes latest, first-bad or last-good, and ?format= zip or html"
+        return _json(HTTPStatus.BAD_REQUEST, {"error": error})
+    file = await call.site.evidence(call.name, *asked)
+    if file is None:
+        error = "there is no target of that name, or no such observation of it"
+        return _json(HTTPStatus.NOT_FOUND, {"error": error})
+    disposition = ("Content-Disposition", f'attachment; filename="{file.name}"')
+    return Response(HTTPStatus.OK, file.body, file.content_type, (disposition,))
+
+
 async def _healthy(_call: Call) -> Response:
     return _text(HTTPStatus.OK, "healthy")
 
@@ -240,11 +284,34 @@ async def _ready(call: Call) -> Response:
 
 async def _reload(call: Call) -> Response:
     if call.request.is_cross_origin:
-        return _text(HTTPStatus.FORBIDDEN, "Refused: a page of another origin asked for this.")
+        return _foreign()
     error = await call.site.reload()
     if error is not None:
         return _text(HTTPStatus.INTERNAL_SERVER_ERROR, error)
     return _text(HTTPStatus.OK, "reloaded")
+
+
+async def _trace(call: Call) -> Response:
+    if call.request.is_cross_origin:
+        return _foreign()
+    wait = call.site.trace_now(call.name)
+    if wait is None:
+        return _no_target()
+    if wait:
+        seconds = str(ceil(wait))
+        text = f"Not now: ask again in {seconds} s."
+        return _text(HTTPStatus.TOO_MANY_REQUESTS, text, ("Retry-After", seconds))
+    # A redirection to GET, so that a reload of the page asks for nothing (RFC 9110, 15.4.4).
+    page = ("Location", f"/targets/{quote(call.name, safe='')}")
+    return _text(HTTPStatus.SEE_OTHER, f"{printable(call.name)} is traced now", page)
+
+
+def _foreign() -> Response:
+    return _text(HTTPStatus.FORBIDDEN, "Refused: a page of another origin asked for this.")
+
+
+def _no_target() -> Response:
+    return _text(HTTPStatus.NOT_FOUND, "There is no target of that name; / lists them all.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +337,12 @@ EXACT = {
     )
 }
 #: Their paths are followed by a name, which may hold slashes.
-NAMED = (Route("/targets/", _target), Route("/api/v1/targets/", _api_target))
+NAMED = (
+    Route("/targets/", _target),
+    Route("/api/v1/targets/", _api_target),
+    Route("/api/v1/evidence/", _evidence),
+    Route("/-/trace/", _trace, methods=("POST",)),
+)
 
 
 def _find(path: str) -> tuple[Route, str] | None:
@@ -305,6 +377,9 @@ async def respond(site: Site, credentials: Credentials | None, request: Request)
         return _text(HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", allowed))
     try:
         return await route.answer(Call(site, request, name))
+    except WrongQueryError as error:
+        status, text = HTTPStatus.BAD_REQUEST, str(error)
     except Exception:
         log.exception("the answer to %s %s failed", request.method, route.path)
-        return _text(HTTPStatus.INTERNAL_SERVER_ERROR, "This answer failed; the log says why.")
+        status, text = HTTPStatus.INTERNAL_SERVER_ERROR, "This answer failed; the log says why."
+    return _text(status, text)

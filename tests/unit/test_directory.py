@@ -18,6 +18,7 @@ from exporter.names import Names
 from exporter.publish.objects import observation_object, to_json
 from exporter.publish.pages import Pages
 from exporter.publish.text import AS_NAME_LENGTH, render_trace
+from exporter.publish.wanted import Wanted
 from exporter.settings import ConfigurationError
 from tests.unit import samples
 from tests.unit.scraping import exposed
@@ -191,7 +192,7 @@ def test_metrics_have_zone_and_name_and_go_by_side() -> None:
 def test_the_page_escapes_names() -> None:
     """A name of the network's reaches the page as text, whatever it holds."""
     seen = placed(replace(KNOWN, name="<script>alert(1)</script>", as_name="<b>"))
-    page = "".join(Pages(samples.store(seen), "1").index(1, samples.STARTED_AT))
+    page = "".join(Pages(samples.store(seen), "1").index(Wanted(), 1, samples.STARTED_AT))
     assert "&lt;script&gt;alert(1)&lt;/script&gt; (" in page
     assert "[AS64500 &lt;b&gt;]" in page
     assert "<script>" not in page

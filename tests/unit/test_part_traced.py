@@ -10,6 +10,7 @@ from exporter.plan import describe
 from exporter.publish.instance import part_traced
 from exporter.publish.pages import Pages
 from exporter.publish.tables import PROGRAM_METRICS
+from exporter.publish.wanted import Wanted
 from exporter.shares import own
 from exporter.store import Store
 from tests.unit import samples
@@ -34,7 +35,7 @@ def store(traced: int, configured: int, share: Share | None = SHARE) -> Store:
 
 def index(of: Store) -> str:
     """The index as it is sent."""
-    return "".join(Pages(of, "1").index(1, samples.STARTED_AT))
+    return "".join(Pages(of, "1").index(Wanted(), 1, samples.STARTED_AT))
 
 
 def plan(environ: dict[str, str]) -> list[str]:
@@ -59,7 +60,7 @@ def test_an_instance_that_traces_everything_says_nothing() -> None:
 
 def test_every_page_tells_the_part() -> None:
     """The index and a target's page say that there are others."""
-    target = Pages(store(3, 12), "1").target("t2", samples.STARTED_AT)
+    target = Pages(store(3, 12), "1").target("t2", Wanted(), samples.STARTED_AT)
     for page in (index(store(3, 12)), target):
         assert page
         assert "instance 1 of 4, counted from 0, traces 3 of 12 targets" in page

@@ -35,6 +35,7 @@ from exporter.publish.controls import (
 )
 from exporter.publish.objects import logged_object, observation_object, to_json
 from exporter.publish.pages import Pages
+from exporter.publish.wanted import Wanted
 from tests.unit import samples
 
 SILENT = samples.sounding(Hop(FULL_TTL, 3))
@@ -276,8 +277,8 @@ def test_the_log_has_the_outcomes_without_the_hops() -> None:
 def test_the_page_lists_the_controls() -> None:
     """A short list stands under the trace, escaped; the flows' table is part of the trace."""
     store = samples.store(samples.balanced(), samples.hostile())
-    page = Pages(store, "1.2.3").target("balanced", samples.STARTED_AT) or ""
+    page = Pages(store, "1.2.3").target("balanced", Wanted(), samples.STARTED_AT) or ""
     assert "<li>port 443: SYN-ACK at hop 12</li>" in page
     assert "flows by source port, where they differ:" in page
-    index = "".join(Pages(store, "1.2.3").index(1, samples.STARTED_AT))
+    index = "".join(Pages(store, "1.2.3").index(Wanted(), 1, samples.STARTED_AT))
     assert "<b>" not in index

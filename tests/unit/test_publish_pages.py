@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import html
 import re
 import subprocess
 from collections.abc import Iterable
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from exporter.model import (
     EngineStatus,
+    Location,
     Observation,
     ReloadStatus,
     ReplyKind,
@@ -22,13 +25,15 @@ from exporter.model import (
     State,
     Target,
 )
-from exporter.publish import objects, pages
-from exporter.publish.pages import NO_BREAK, Pages
+from exporter.publish import objects, pages, tones
+from exporter.publish.moments import NO_BREAK
+from exporter.publish.pages import Pages
+from exporter.publish.wanted import Wanted
 from exporter.publish.web import _find
 from exporter.store import Store
 from tests.conftest import Golden
 from tests.unit import samples
-from tests.unit.crowd import crowd
+from tests.unit.crowd import crowd, member
 from tests.unit.scraping import exposed
 
 NOW = samples.STARTED_AT + 90
@@ -91,19 +96,23 @@ class Document(HTMLParser):
         return [str(attributes["href"]) for tag, attributes in self.elements if tag == "a"]
 
 
-def index(store: Store, now: float = NOW) -> Document:
+#: Everything, and no reload.
+ALL = Wanted()
+
+
+def index(store: Store, now: float = NOW, wanted: Wanted = ALL) -> Document:
     """The index page."""
-    return Document(rendered(Pages(store, "1.2.3"), now))
+    return Document(rendered(Pages(store, "1.2.3"), now, wanted=wanted))
 
 
-def rendered(made: Pages, now: float = NOW, number: int = 1) -> str:
+def rendered(made: Pages, now: float = NOW, number: int = 1, wanted: Wanted = ALL) -> str:
     """A page of the index, all pieces together."""
-    return "".join(made.index(number, now))
+    return "".join(made.index(wanted, number, now))
 
 
-def page(store: Store, name: str, now: float = NOW) -> Document:
+def page(store: Store, name: str, now: float = NOW, wanted: Wanted = ALL) -> Document:
     """A target's own page."""
-    text = Pages(store, "1.2.3").target(name, now)
+    text = Pages(store, "1.2.3").target(name, wanted, now)
     assert text is not None
     return Document(text)
 
@@ -161,9 +170,9 @@ def test_the_index_lists_what_fails_first() -> None:
 
 def test_every_state_has_its_colour_and_its_rank() -> None:
     """No verdict is without a class of the style sheet and a place in the order."""
-    assert set(pages.TONES) == set(State)
-    assert set(pages.TONES.values()) | {pages.WAITING} == set(pages.RANKS)
-    assert all(f".{tone} {{" in pages.STYLE for tone in pages.RANKS)
+    assert set(tones.TONES) == set(State)
+    assert set(tones.TONES.values()) | {tones.WAITING} == set(tones.RANKS)
+    assert all(f".{tone} {{" in pages.STYLE for tone in tones.RANKS)
 
 
 def test_a_line_says_state_place_location_and_age() -> None:
@@ -196,10 +205,48 @@ def test_without_targets_the_index_says_so() -> None:
 
 
 def test_the_title_counts_what_is_blocked() -> None:
-    """A browser's tab shows whether something is wrong; unknown is not called blocked."""
+    """A browser's tab shows whether something is wrong, in few words."""
     (title,) = index(sample_store()).texts["title"]
-    assert title == "4 of 9 targets blocked, 2 unknown - egress exporter"
-    assert index(samples.store(samples.opened())).texts["h1"] == ["0 of 1 target blocked"]
+    assert title == "4 of 9 targets blocked - egress exporter"
+
+
+def intercepted() -> Observation:
+    """Somebody nearer accepts in the destination's name."""
+    seen = samples.opened("proxied")
+    return replace(seen, verdict=replace(seen.verdict, state=State.INTERCEPTED))
+
+
+def located(location: Location) -> Observation:
+    """A target that is blocked there."""
+    seen = samples.filtered(f"at-{location}")
+    return replace(seen, verdict=replace(seen.verdict, location=location))
+
+
+@pytest.mark.parametrize(
+    ("store", "sentence"),
+    [
+        (samples.store(samples.opened()), "0 of 1 target blocked."),
+        (samples.store(samples.filtered()), "1 of 1 target blocked, outside the platform."),
+        (
+            samples.store(samples.filtered(), samples.rejected()),
+            "2 of 2 targets blocked, all of them outside the platform.",
+        ),
+        (
+            samples.store(*map(located, set(Location) - {Location.NONE})),
+            (
+                "4 of 4 targets blocked, 1 of them outside the platform, 1 at the platform's edge, "
+                "1 inside the platform, 1 at an unknown place."
+            ),
+        ),
+        (
+            samples.store(intercepted(), samples.unresolved(), waiting=[samples.target("next")]),
+            "0 of 3 targets blocked; 1 intercepted, 1 unknown, 1 waiting for a first trace.",
+        ),
+    ],
+)
+def test_the_index_begins_with_a_sentence(store: Store, sentence: str) -> None:
+    """How many are blocked and where; what is intercepted, unknown or waiting is counted apart."""
+    assert index(store).texts["h1"] == [sentence]
 
 
 def test_the_traces_keep_their_line_breaks() -> None:
@@ -209,17 +256,23 @@ def test_the_traces_keep_their_line_breaks() -> None:
     assert trace.split("\n")[1] == " 1  10.9.0.2 [platform]  1.010 ms  1.020 ms  1.030 ms"
 
 
-@pytest.mark.parametrize(
-    ("intervals", "seconds"),
-    [((60, 30), 30), ((3600,), 60), ((1,), 5), ((7.6,), 8), ((), 60)],
-)
-def test_the_page_reloads_itself_as_often_as_there_is_news(
-    intervals: tuple[float, ...], seconds: int
-) -> None:
-    """The shortest interval, from 5 to 60 seconds."""
-    waiting = [samples.target(f"t{n}", interval=each) for n, each in enumerate(intervals)]
-    meta = [attributes for tag, attributes in index(samples.store(waiting=waiting)).elements]
-    assert {"http-equiv": "refresh", "content": str(seconds)} in meta
+def reload_link(document: Document) -> str:
+    """The link under the sentence that switches reloading on or off."""
+    head = document.text.partition("</header>")[0]
+    (link,) = re.findall(r'<a href="([^"]*reload[^"]*|/[^"#]*)">(?:Reload|stop)', head)
+    return html.unescape(link)
+
+
+def test_no_page_reloads_itself_unasked() -> None:
+    """A reader is not interrupted; a link switches it on, and off again, and keeps the filter."""
+    store = sample_store()
+    for document in (index(store), page(store, "web")):
+        assert not [a for _, a in document.elements if "http-equiv" in a]
+    blocked = Wanted(state="blocked")
+    assert reload_link(index(store, wanted=blocked)) == "/?state=blocked&reload=30"
+    assert reload_link(index(store, wanted=replace(blocked, reload=60))) == "/?state=blocked"
+    assert reload_link(page(store, "web")) == "/targets/web?reload=30"
+    assert reload_link(page(store, "web", wanted=Wanted(reload=30))) == "/targets/web"
 
 
 @pytest.mark.parametrize(
@@ -235,17 +288,17 @@ def test_ages_have_a_unit_that_fits(seconds: float, shown: str) -> None:
 
 
 def test_an_unchanged_observation_is_rendered_once() -> None:
-    """With 100 targets only new observations cost something; a new one is shown at once."""
+    """With many targets only new traces cost something; a new one is shown at once."""
     first = samples.opened()
     store = samples.store(first, samples.filtered())
     made = Pages(store, "1.2.3")
-    with patch.object(pages, "_show", wraps=pages._show) as show:
+    with patch.object(pages, "_traced", wraps=pages._traced) as traced:
         rendered(made)
         rendered(made, NOW + 5)
-        assert show.call_count == 2
+        assert traced.call_count == 2
         store.add(replace(first, started_at=NOW))
         assert "2026-01-01T00:01:30.000Z" in rendered(made, NOW + 10)
-        assert show.call_count == 3
+        assert traced.call_count == 3
 
 
 def test_a_removed_target_leaves_nothing_behind() -> None:
@@ -255,64 +308,169 @@ def test_a_removed_target_leaves_nothing_behind() -> None:
     rendered(made)
     store.configure([samples.filtered().target])
     assert ">web<" not in rendered(made)
-    assert set(made._sections) == {"db"}
+    assert (len(made._sections), len(made._entries)) == (1, 1)
 
 
 # -- the pages of the index ------------------------------------------------------------
 
 
-def test_a_hundred_targets_stand_on_one_page() -> None:
+def test_five_hundred_targets_stand_on_one_page() -> None:
     """So many need no other page, and nothing says that there could be one."""
-    made = Pages(crowd(100), "1.2.3")
-    assert made.count == 1
+    made = Pages(crowd(500), "1.2.3")
+    assert made.count(ALL) == 1
     document = Document(rendered(made))
-    assert document.texts["h1"] == ["50 of 100 targets blocked"]
+    assert document.texts["h1"] == ["250 of 500 targets blocked, all of them outside the platform."]
     assert "nav" not in document.texts
+    assert len(document.texts["tr"]) == 501
 
 
-def test_every_target_stands_on_one_page_with_its_trace() -> None:
-    """What fails comes first over all pages; each page has its targets' traces below its table."""
+def busy(number: int) -> Observation:
+    """A blocked target whose path has names, networks and times that no other one has."""
+    seen = member(4 * number + 2)
+    places = {
+        address: replace(place, name=f"{hash((number, n)) % 2**32:08x}.net", as_number=64000 + n)
+        for n, (address, place) in enumerate(seen.places.items())
+    }
+    return replace(seen, places=places)
+
+
+@pytest.mark.parametrize(
+    "store", [crowd(500), samples.store(*map(busy, range(500)))], ids=["crowd", "outage"]
+)
+def test_a_page_of_five_hundred_targets_is_small(store: Store) -> None:
+    """As it is sent it has at most 150 KB, even where every target is blocked."""
+    sent = gzip.compress(rendered(Pages(store, "1.2.3")).encode(), compresslevel=1)
+    assert len(sent) <= 150_000
+
+
+def test_the_traces_of_what_fails_stand_below_the_table() -> None:
+    """Of many targets up to a hundred that fail have theirs, folded; the rest is counted."""
+    document = Document(rendered(Pages(crowd(500), "1.2.3")))
+    assert len(document.texts["pre"]) == 100
+    assert {text.split()[1] for text in document.texts["h3"]} <= {"filtered", "rejected"}
+    assert all("open" not in a for tag, a in document.elements if tag == "details")
+    assert "The traces of 150 more that fail stand on their own pages." in document.texts["p"]
+
+
+def test_the_traces_of_a_few_targets_are_open() -> None:
+    """Whoever has one endpoint sees its trace on the page, healthy or not."""
+    document = index(samples.store(samples.opened(), samples.filtered()))
+    opened = ["open" in attributes for tag, attributes in document.elements if tag == "details"]
+    assert opened == [True, True]
+    assert len(document.texts["pre"]) == 2
+    assert "more that fail" not in document.text
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of a hundred targets, to test with fewer."""
+    monkeypatch.setattr(pages, "TARGETS_ON_A_PAGE", 100)
+
+
+@pytest.mark.usefixtures("short")
+def test_every_target_stands_on_one_page() -> None:
+    """What fails comes first over all pages."""
     made = Pages(crowd(250), "1.2.3")
-    documents = [Document(rendered(made, number=number)) for number in range(1, made.count + 1)]
-    listed = [text for document in documents for text in document.texts["h2"]]
-    assert [len(document.texts["pre"]) for document in documents] == [100, 100, 50]
-    tones = [pages.TONES[State(text.split()[1])] for text in listed]
-    assert tones == sorted(tones, key=lambda tone: pages.RANKS[tone])
-    assert len({text.split()[0] for text in listed}) == 250
+    documents = [Document(rendered(made, number=n)) for n in range(1, made.count(ALL) + 1)]
+    listed = [row.split() for document in documents for row in document.texts["tr"][1:]]
+    assert [len(document.texts["tr"]) for document in documents] == [101, 101, 51]
+    ranks = [tones.RANKS[tones.TONES[State(state)]] for _, state, *_ in listed]
+    assert ranks == sorted(ranks)
+    assert len({name for name, *_ in listed}) == 250
 
 
+@pytest.mark.usefixtures("short")
 def test_a_page_leads_to_the_others() -> None:
     """The title counts all targets and tells the page; the one that is shown is no link."""
     document = Document(rendered(Pages(crowd(250), "1.2.3"), number=2))
-    assert document.texts["h1"] == ["124 of 250 targets blocked, page 2 of 3"]
+    assert document.texts["title"] == ["124 of 250 targets blocked, page 2 of 3 - egress exporter"]
     assert document.texts["nav"][0].split() == ["Pages:", "1", "2", "3"]
-    assert [link for link in document.links if "page" in link] == ["/?page=1", "/?page=3"]
+    assert [link for link in document.links if link == "/" or "page" in link] == [
+        *("/?reload=30&page=2", "/", "/?page=3")
+    ]
     assert document.texts["strong"] == ["2"]
 
 
 def test_without_targets_there_is_one_page() -> None:
-    """Page 1 is always there."""
-    assert Pages(samples.store(), "1.2.3").count == 1
+    """Page 1 is always there, of what is not found as well."""
+    assert Pages(samples.store(), "1.2.3").count(ALL) == 1
+    assert Pages(crowd(4), "1.2.3").count(Wanted(text="nobody")) == 1
 
 
 def test_a_page_is_made_target_by_target() -> None:
     """Each piece before the last is empty, so that the loop may have its turn."""
-    pieces = list(Pages(crowd(120), "1.2.3").index(2, NOW))
-    assert pieces[:-1] == [""] * 20
-    assert pieces[-1].count("<pre") == 20
+    pieces = list(Pages(crowd(120), "1.2.3").index(ALL, 1, NOW))
+    assert pieces[:-1] == [""] * (120 + 60)
+    assert pieces[-1].count("<tr") == 121
 
 
-def test_only_the_sections_shown_last_are_kept() -> None:
-    """Whoever leafs through all pages does not fill the memory."""
-    made = Pages(crowd(450), "1.2.3")
-    for number in range(1, made.count + 1):
-        rendered(made, number=number)
-    assert len(made._sections) == pages.KEPT_SECTIONS
-    with patch.object(pages, "_show", wraps=pages._show) as show:
-        rendered(made, number=made.count)
-        assert show.call_count == 0
-        rendered(made, number=1)
-        assert show.call_count == 100
+def test_only_the_sections_shown_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever filters for one thing after the other does not fill the memory."""
+    monkeypatch.setattr(pages, "KEPT_SECTIONS", 30)
+    made = Pages(crowd(160), "1.2.3")
+    for state in ("filtered", "rejected"):
+        rendered(made, wanted=Wanted(state=state, text="0"))
+    assert len(made._sections) == 30
+    with patch.object(pages, "_traced", wraps=pages._traced) as traced:
+        rendered(made, wanted=Wanted(state="rejected", text="target-01"))
+        assert traced.call_count == 0
+
+
+# -- the filter ------------------------------------------------------------------------
+
+
+def names(document: Document) -> list[str]:
+    """The targets in the table."""
+    return [row.split()[0] for row in document.texts.get("tr", [])[1:]]
+
+
+def test_a_filter_shows_what_is_wanted_and_says_so() -> None:
+    """The sentence counts all targets, the line below the form those that are shown."""
+    document = index(sample_store(), wanted=Wanted(state="rejected", text="CACHE"))
+    assert names(document) == ["cache"]
+    assert document.texts["h1"][0].startswith("4 of 9 targets blocked")
+    (found,) = (" ".join(text.split()) for text in document.texts["p"] if "shown:" in text)
+    assert found == "1 of 9 shown: state rejected (any state), text CACHE (any text), show all."
+    assert [link for link in document.links if link.startswith("/?") or link == "/"] == [
+        *("/?state=rejected&text=CACHE&reload=30", "/?text=CACHE", "/?state=rejected", "/")
+    ]
+
+
+def test_the_form_offers_what_there_is_and_holds_what_is_set() -> None:
+    """Each choice with the number of its targets; the choice to reload goes along."""
+    document = index(sample_store(), wanted=Wanted(state="filtered", zone="external", reload=60))
+    chosen = [a["value"] for tag, a in document.elements if tag == "option" and "selected" in a]
+    assert chosen == ["filtered", "external"]
+    options = document.texts["option"]
+    assert options[:6] == [
+        *("all 9", "blocked or intercepted (4)", "unknown (2)", "waiting (0)"),
+        *("closed (1)", "open (2)"),
+    ]
+    assert "filtered (3)" in options
+    assert options[-4:] == [
+        *("inside the platform (0)", "at its edge (0)", "outside (4)", "place unknown (0)")
+    ]
+    assert {"type": "hidden", "name": "reload", "value": "60"} in [
+        attributes for tag, attributes in document.elements if tag == "input"
+    ]
+
+
+@pytest.mark.usefixtures("short")
+def test_pages_keep_the_filter() -> None:
+    """A link to another page leads to one of what is wanted."""
+    wanted = Wanted(state="blocked", text="target")
+    made = Pages(crowd(220), "1.2.3")
+    assert made.count(wanted) == 2
+    document = Document(rendered(made, wanted=wanted))
+    assert "/?state=blocked&text=target&page=2" in document.links
+
+
+def test_what_is_not_found_is_said() -> None:
+    """Neither an empty table nor an error."""
+    document = index(sample_store(), wanted=Wanted(text='no <b>"such"</b>'))
+    assert "No target is like that." in document.texts["p"]
+    assert "table" not in document.texts
+    assert "b" not in document.texts
 
 
 # -- what the program says of itself ---------------------------------------------------
@@ -356,8 +514,11 @@ def test_the_head_says_who_traces() -> None:
     for document in (index(store), page(store, "web")):
         head = " ".join(document.texts["header"][0].split())
         assert head.endswith(
-            "Engine syn (raw sockets are permitted), source 10.9.0.1, version 1.2.3. "
-            "Page made 2026-01-01 00:01:30 UTC, reloads every 60 s. Answered by instance 0."
+            "Answered by instance 0. Page made 2026-01-01 00:01:30 UTC. Reload every 30 s."
+        )
+        foot = " ".join(document.texts["footer"][0].split())
+        assert foot.startswith(
+            "Engine syn (raw sockets are permitted), source 10.9.0.1, version 1.2.3."
         )
 
 
@@ -379,13 +540,15 @@ def test_the_head_says_how_to_reach_another_instance() -> None:
             "X-Cf-App-Instance: a-guid:INDEX",
             "X-Cf-Process-Instance: p-guid:INDEX",
         ]
-        head = " ".join(document.texts["header"][0].split())
-        assert head.endswith(
+        head, foot = (" ".join(document.texts[tag][0].split()) for tag in ("header", "footer"))
+        assert (
             "Answered by instance 1 of egress (net / prod) on cell 10.0.4.7 with GUID 6f-1. "
-            "To reach another one, send a header with its number as INDEX: "
+        ) in head
+        assert (
+            "To reach another instance, send a header with its number as INDEX: "
             "X-Cf-App-Instance: a-guid:INDEX, or on newer routers "
             "X-Cf-Process-Instance: p-guid:INDEX."
-        )
+        ) in foot
 
 
 def test_a_pod_answers_as_a_pod() -> None:
@@ -393,7 +556,7 @@ def test_a_pod_answers_as_a_pod() -> None:
     store = sample_store()
     store.source = Source(instance_guid="egress-7d9f", cell="node-3")
     head = " ".join(index(store).texts["header"][0].split())
-    assert head.endswith("Answered by pod egress-7d9f on node node-3.")
+    assert "Answered by pod egress-7d9f on node node-3. Page made" in head
 
 
 def test_a_plain_host_says_nothing_of_instances() -> None:
@@ -414,18 +577,19 @@ def test_the_target_page_is_the_approved_one(golden: Golden) -> None:
 
 def test_an_unknown_target_has_no_page() -> None:
     """Only what is configured is shown."""
-    assert Pages(samples.store(), "1.2.3").target("nobody", NOW) is None
+    assert Pages(samples.store(), "1.2.3").target("nobody", ALL, NOW) is None
 
 
 def test_latest_last_good_and_first_bad_are_kept_apart() -> None:
     """Three traces with their times: now, when it last worked, and when the block began."""
     store = history(samples.opened(), samples.rejected(), samples.filtered())
     shown = parts(page(store, "web", samples.STARTED_AT + 200))
-    assert list(shown) == ["Latest trace", "Last good trace", "First bad trace", "History"]
-    del shown["History"]
-    heads = [lines[0].replace(NO_BREAK, " ") for lines in shown.values()]
+    kept = ["Latest trace", "Last good trace", "First bad trace"]
+    assert list(shown) == [*kept, "Evidence to pass on", "History"]
+    heads = [shown[title][0].replace(NO_BREAK, " ") for title in kept]
     assert heads == ["filtered, 75 s ago", "open, 3 min ago", "rejected, 2 min ago"]
-    moments = [re.findall(r"2026-01-01T00:0\d", lines[1]) for lines in shown.values()]
+    lines = ["\n".join(shown[title]) for title in kept]
+    moments = [re.findall(r"2026-01-01T00:0\d", text) for text in lines]
     assert moments == [["2026-01-01T00:02"], ["2026-01-01T00:00"], ["2026-01-01T00:01"]]
 
 
@@ -433,10 +597,10 @@ def test_each_address_has_a_section() -> None:
     """With all addresses there is a trace for each, the one that fails first."""
     shown = parts(page(samples.store(samples.several()), "pair"))
     titles = [f"Latest trace to {one}" for one in ("10.9.11.2", "2001:db8::1", "10.9.11.3")]
-    assert list(shown) == [*titles, "Last good trace", "First bad trace"]
+    assert list(shown)[:5] == [*titles, "Last good trace", "First bad trace"]
     states = [shown[title][0].partition(",")[0] for title in titles]
     assert states == ["filtered", "error", "open"]
-    assert "db.example:443 (10.9.11.3) from 10.9.0.1" in shown[titles[2]][1]
+    assert "db.example:443 (10.9.11.3) from 10.9.0.1" in "\n".join(shown[titles[2]])
 
 
 def test_a_trace_is_not_shown_twice() -> None:
@@ -446,15 +610,39 @@ def test_a_trace_is_not_shown_twice() -> None:
     assert shown["First bad trace"] == ["None."]
 
 
-def test_the_page_says_since_when() -> None:
-    """The start of the present state stands under the heading."""
+def facts(document: Document) -> dict[str, str]:
+    """What stands below the sentence."""
+    return dict(zip(document.texts["dt"], document.texts["dd"], strict=True))
+
+
+def test_the_page_begins_with_the_sentence() -> None:
+    """Then the facts: the state and since when, where, and how sure that is."""
     store = history(samples.opened(), samples.filtered(), samples.filtered())
-    assert page(store, "web").texts["p"][0] == (
-        "10.9.11.2:443, filtered since 2026-01-01 00:01:00 UTC"
-    )
+    document = page(store, "web", NOW + 120)
+    assert document.texts["p"][0] == samples.filtered().verdict.reason
+    assert facts(document) == {
+        "State": "filtered since 2026-01-01 00:01:00 UTC",
+        "Blocked at": "hop 7, suspects are hops 6 to 7",
+        "Location": "outside the platform",
+        "Last reachable hop": "6",
+        "Confidence": "medium",
+        "Endpoint": "10.9.11.2:443",
+        "Latest trace": f"85{NO_BREAK}s ago, one every 60 s",
+    }
 
 
-def test_what_has_changed_stands_under_the_heading() -> None:
+def test_what_is_not_blocked_has_no_such_facts() -> None:
+    """A name has its address beside it, a device its address, a waiting target its endpoint."""
+    assert "Blocked at" not in facts(page(samples.store(samples.opened()), "web"))
+    by = facts(page(samples.store(samples.rejected()), "cache"))["Blocked at"]
+    assert by == "hop 6 by 10.9.5.2"
+    endpoint = facts(page(samples.store(samples.several()), "pair"))["Endpoint"]
+    assert endpoint == "db.example:443 (10.9.11.2)"
+    waiting = page(samples.store(waiting=[samples.target("next")]), "next")
+    assert facts(waiting) == {"Endpoint": "10.9.11.2:443"}
+
+
+def test_what_has_changed_stands_under_the_sentence() -> None:
     """The last change of state in a sentence, and the last change of path."""
     good = samples.opened()
     made = good.trace
@@ -464,6 +652,34 @@ def test_what_has_changed_stands_under_the_heading() -> None:
     lines = page(store, "web").texts["p"]
     assert lines[1].startswith("Open until 00:01:00 UTC via ")
     assert lines[2] == "Last change of path: hop 5: ::5 -> 10.9.4.2 at 00:02:00 UTC."
+
+
+def test_the_page_asks_for_a_trace_by_a_form() -> None:
+    """Its address is encoded as the page's; what was asked for and has not come is said."""
+    store = samples.store(samples.opened("a/b"))
+    document = page(store, "a/b")
+    assert {"id": "again", "method": "post", "action": "/-/trace/a%2Fb"} in [
+        attributes for tag, attributes in document.elements if tag == "form"
+    ]
+    assert "under way" not in document.text
+    record = store.get("a/b")
+    assert record
+    record.asked_at = NOW - 3
+    assert f"Asked for 3{NO_BREAK}s ago, under way." in page(store, "a/b").text
+
+
+def test_the_evidence_of_each_kept_trace_can_be_downloaded() -> None:
+    """As a file of either kind; what is the latest one is offered once, what there is not never."""
+    store = history(samples.opened(), samples.rejected(), samples.filtered())
+    assert [link for link in page(store, "web").links if "evidence" in link] == [
+        f"/api/v1/evidence/web?of={of}&format={form}"
+        for of in ("latest", "first-bad", "last-good")
+        for form in ("zip", "html")
+    ]
+    good = page(history(samples.opened()), "web")
+    assert len([link for link in good.links if "evidence" in link]) == 2
+    waiting = page(samples.store(waiting=[samples.target("next")]), "next")
+    assert not [link for link in waiting.links if "evidence" in link]
 
 
 def test_the_history_lists_the_changes() -> None:
@@ -508,7 +724,7 @@ def test_pages_work_without_scripts() -> None:
     for document in (index(store), page(store, samples.HOSTILE)):
         assert {tag for tag, _ in document.elements}.isdisjoint({"script", "img", "iframe", "b"})
         assert not [a for _, attributes in document.elements for a in attributes if a[:2] == "on"]
-        assert all(re.match(r"/(?!/)", link) for link in document.links)
+        assert all(re.match(r"/(?!/)|#main$", link) for link in document.links)
 
 
 def test_hostile_text_is_shown_and_not_obeyed() -> None:
@@ -521,7 +737,8 @@ def test_hostile_text_is_shown_and_not_obeyed() -> None:
         visible = document.text.replace(NO_BREAK, " ").split("\n")
         assert all(line.isprintable() for line in visible)
         assert "<b>" not in document.text
-        assert r"""<b>"q"</b>'&\n\x1b[31mred""" in document.texts["h2"][0] + document.texts["h1"][0]
+        named = "".join((*document.texts["h1"], *document.texts.get("h3", ())))
+        assert r"""<b>"q"</b>'&\n\x1b[31mred""" in named
         assert any(r"\u202e\udcff" in text for text in document.texts["pre"])
         assert document.text.encode()
 
@@ -540,7 +757,9 @@ def test_hostile_text_adds_no_element() -> None:
 
 def link_to(name: str) -> str:
     """The link of a target's line on the index."""
-    return index(samples.store(waiting=[samples.target(name)])).links[0]
+    document = index(samples.store(waiting=[samples.target(name)]))
+    (link,) = (link for link in document.links if link.startswith("/targets/"))
+    return link
 
 
 @pytest.mark.parametrize("name", NAMES)

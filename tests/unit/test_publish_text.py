@@ -98,6 +98,17 @@ def test_each_further_address_has_a_line() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["open", "filtered", "rejected"])
+def test_a_trace_under_way_tells_nothing_of_its_end(kind: str) -> None:
+    """Headline and hops are those of the whole trace; silence may still end, and no verdict is."""
+    seen = samples.SAMPLES[kind]
+    growing = list(text.growing_lines(seen))
+    assert len(growing) > 6
+    whole = lines_of(seen)
+    assert [line.removesuffix(" yet") for line in growing] == whole[: len(growing)]
+    assert ("no answer yet" in growing[-2]) is (kind == "filtered")
+
+
 # -- parts -----------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from typing import cast
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from exporter.publish import server, sockets, web
+from exporter.publish.evidence import CONTENT_TYPES, File, Format
+from exporter.publish.report import Of
 
 #: More than any answer takes; a test that waits longer has failed.
 PATIENCE = 10.0
@@ -32,6 +34,10 @@ class Content:
     is_ready: bool = True
     reload_error: str | None = None
     reloads: int = 0
+    #: Seconds after which a trace may be asked for; 0: now.
+    wait: float = 0.0
+    #: The names of the targets that were traced now.
+    traced: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         Gauge("egress_one", "The first.", registry=self.registry).set(1)
@@ -41,6 +47,20 @@ class Content:
         """Count, and give the error that the test wants."""
         self.reloads += 1
         return self.reload_error
+
+    def trace_now(self, name: str) -> float | None:
+        """Keep the name, if it is a target's and it is time."""
+        if name not in self.pages:
+            return None
+        if not self.wait:
+            self.traced.append(name)
+        return self.wait
+
+    async def evidence(self, name: str, of: Of, kind: Format) -> File | None:
+        """What it is asked for, if it is a target's."""
+        if name not in self.pages:
+            return None
+        return File(f"evidence.{kind}", CONTENT_TYPES[kind], of.encode())
 
     def metrics(
         self, encode: Callable[[CollectorRegistry], bytes], names: Collection[str]
@@ -55,14 +75,16 @@ class Content:
     def site(self) -> web.Site:
         """The content as the server takes it."""
         return web.Site(
-            index=lambda number: iter(["", (self.page, *self.others)[number - 1]]),
-            pages=lambda: 1 + len(self.others),
-            target=self.pages.get,
+            index=lambda _wanted, number: iter(["", (self.page, *self.others)[number - 1]]),
+            pages=lambda _wanted: 1 + len(self.others),
+            target=lambda name, _wanted: self.pages.get(name),
             api_targets=self.values.values,
             api_target=self.values.get,
             metrics=self.metrics,
             ready=lambda: self.is_ready,
             reload=self.reload,
+            trace_now=self.trace_now,
+            evidence=self.evidence,
         )
 
 
@@ -115,12 +137,16 @@ class Answer:
 
 
 def ask(
-    port: int, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+    port: int,
+    path: str,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
 ) -> Answer:
     """One request on a connection of its own."""
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
-        connection.request(method, path, headers=dict(headers or {}))
+        connection.request(method, path, body, dict(headers or {}))
         response = connection.getresponse()
         return Answer(response.status, response.headers, response.read())
     finally:

@@ -57,6 +57,11 @@ LATIN_1 = st.text(
 # -- pages, metrics, JSON --------------------------------------------------------------
 
 
+def encoded(name: str) -> str:
+    """A name in an address, every byte of it."""
+    return "".join(f"%{byte:02X}" for byte in name.encode())
+
+
 def test_the_page_is_html(port: int) -> None:
     """The root answers with the site's page as UTF-8 HTML."""
     answer = ask(port, "/")
@@ -67,11 +72,10 @@ def test_the_page_is_html(port: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_decoded_exactly_once(port: int, content: Content, name: str) -> None:
     """A target is found by its percent-encoded name, whatever the name holds."""
-    encoded = "".join(f"%{byte:02X}" for byte in name.encode())
     content.pages[name] = "its page"
     content.values[name] = {"target": name}
-    assert ask(port, f"/targets/{encoded}").text == "its page"
-    answer = ask(port, f"/api/v1/targets/{encoded}")
+    assert ask(port, f"/targets/{encoded(name)}").text == "its page"
+    answer = ask(port, f"/api/v1/targets/{encoded(name)}")
     assert json.loads(answer.body) == {"target": name}
 
 
@@ -223,25 +227,90 @@ def test_reload_says_how_it_went(port: int, content: Content) -> None:
     assert content.reloads == 2
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Sec-Fetch-Site": "same-origin"}, 200),
-        ({"Sec-Fetch-Site": "none"}, 200),
-        ({"Origin": "http://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Origin": "http://us.example:8080", "Host": "us.example:8080"}, 200),
-        ({"Origin": "http://us.example:8081", "Host": "us.example:8080"}, 403),
-    ],
-)
+#: What a browser says of the page that a request comes from, and what becomes of it.
+ORIGINS = [
+    ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ({"Sec-Fetch-Site": "same-site"}, 403),
+    ({"Sec-Fetch-Site": "same-origin"}, 200),
+    ({"Sec-Fetch-Site": "none"}, 200),
+    ({"Origin": "http://evil.example"}, 403),
+    ({"Origin": "null"}, 403),
+    ({"Origin": "http://us.example:8080", "Host": "us.example:8080"}, 200),
+    ({"Origin": "http://us.example:8081", "Host": "us.example:8080"}, 403),
+]
+
+
+@pytest.mark.parametrize(("headers", "status"), ORIGINS)
 def test_a_foreign_page_cannot_reload(
     port: int, content: Content, headers: dict[str, str], status: int
 ) -> None:
     """A browser's request from another origin is refused, over HTTPS and plain HTTP."""
     assert ask(port, "/-/reload", "POST", headers).status == status
     assert content.reloads == (status == 200)
+
+
+# -- tracing now -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_asks_for_a_trace_is_led_to_the_page(port: int, content: Content, name: str) -> None:
+    """Whatever the name holds, it is found, the answer leads to its page, the text is one line."""
+    content.pages[name] = "its page"
+    answer = ask(port, f"/-/trace/{encoded(name)}", "POST")
+    assert (answer.status, content.traced) == (303, [name])
+    assert answer.headers["Location"].isascii()
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert re.fullmatch(r"[^\n]+ is traced now\n", answer.text)
+    assert ask(port, answer.headers["Location"]).text == "its page"
+
+
+def test_a_trace_that_comes_too_soon_is_not_made(port: int, content: Content) -> None:
+    """Who asks too often is told when to ask again, in whole seconds that are long enough."""
+    content.wait = 6.1
+    answer = ask(port, "/-/trace/db", "POST")
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+    assert answer.text == "Not now: ask again in 7 s.\n"
+    assert "Location" not in answer.headers
+    assert content.traced == []
+
+
+@pytest.mark.parametrize(
+    "path", ["nobody", "%3Cscript%3E", "%ff", "db/", "/db", "db%00", "%2e%2e/db"]
+)
+def test_only_configured_targets_are_traced(port: int, content: Content, path: str) -> None:
+    """A name that no target has gives 404, and is not echoed."""
+    answer = ask(port, f"/-/trace/{path}", "POST")
+    assert answer.status == 404
+    assert answer.text == "There is no target of that name; / lists them all.\n"
+    assert content.traced == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+def test_a_link_never_traces(port: int, content: Content, method: str) -> None:
+    """A trace is asked for by POST alone."""
+    answer = ask(port, "/-/trace/db", method)
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    assert content.traced == []
+
+
+@pytest.mark.parametrize(("headers", "status"), ORIGINS)
+def test_a_foreign_page_cannot_trace(
+    port: int, content: Content, headers: dict[str, str], status: int
+) -> None:
+    """A browser's request from another origin is refused before anything is looked up."""
+    status = 303 if status == 200 else status
+    assert ask(port, "/-/trace/db", "POST", headers).status == status
+    assert content.traced == ["db"] * (status == 303)
+    if status == 403:
+        assert ask(port, "/-/trace/nobody", "POST", headers).status == 403
+
+
+@pytest.mark.parametrize("body", [b"", b"name=other", b"x" * server.MAX_BODY_BYTES])
+def test_a_form_needs_no_fields(port: int, content: Content, body: bytes) -> None:
+    """A body says nothing, as long as it is short."""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert ask(port, "/-/trace/db?target=other", "POST", headers, body).status == 303
+    assert content.traced == ["db"]
 
 
 # -- health ----------------------------------------------------------------------------
@@ -266,16 +335,16 @@ def test_ready_says_what_is_missing(port: int, content: Content) -> None:
 # -- headers ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/nothing", "/-/reload"])
+@pytest.mark.parametrize("path", [*PATHS, "/nothing", "/-/reload", "/-/trace/db"])
 def test_every_answer_carries_the_protective_headers(port: int, path: str) -> None:
     """No script, no framing, no sniffing, no cache, no banner, whatever the status."""
     headers = ask(port, path).headers
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline';")
     assert "script" not in policy
-    assert "frame-ancestors 'none'" in policy
+    assert "form-action 'self'; frame-ancestors 'none'" in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Referrer-Policy"] == "same-origin"
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["Cache-Control"] == "no-store"
     assert "Server" not in headers
@@ -352,9 +421,10 @@ def test_without_credentials_nothing_but_health_is_told(
             assert answer.status == 401
             assert answer.headers["WWW-Authenticate"].startswith('Basic realm="egress-exporter"')
         assert ask(port, "/-/reload", "POST", headers).status == 401
+        assert ask(port, "/-/trace/db", "POST", headers).status == 401
         assert ask(port, "/-/healthy", headers=headers).status == 200
         assert ask(port, "/-/ready", headers=headers).status == 200
-    assert content.reloads == 0
+    assert (content.reloads, content.traced) == (0, [])
 
 
 def test_empty_credentials_do_not_admit_the_silent() -> None:

@@ -33,6 +33,9 @@ MALFORMED: dict[bytes, int | None] = {
     b"POST /-/reload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n": 400,
     b"POST /-/reload HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n": 400,
     b"POST /-/reload HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0": 400,
+    b"POST /-/trace/db HTTP/1.1\r\nContent-Length: 2000\r\n\r\n": 400,
+    b"POST /-/trace/db HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n": 400,
+    b"POST /-/trace/%zz%f HTTP/1.0\r\n\r\n": 404,
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS ClientHello\r\n\r\n": 400,
     b"GET / HTTP/1.1\r\nA: " + b"a" * 20_000 + b"\r\n\r\n": None,
     b"GET / HTTP/1.1\r\n" + b"A: a\r\n" * 5_000 + b"\r\n": None,
@@ -55,7 +58,7 @@ def status_of(answer: bytes) -> int | None:
 def test_a_malformed_request_is_refused(port: int, content: Content, request_: bytes) -> None:
     """Each gets its status, or just the end of the connection; the next client is served."""
     assert status_of(say(port, request_)) == MALFORMED[request_]
-    assert content.reloads == 0
+    assert (content.reloads, content.traced) == (0, [])
     assert ask(port, "/-/healthy").status == 200
 
 
@@ -100,7 +103,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(FRAGMENTS | st.binary(max_size=50), max_size=20).map(b"".join))
 def test_no_bytes_bring_the_server_down(steady_port: int, data: bytes) -> None:
     """Whatever arrives, the answer is HTTP or nothing, shows no fault, and health stays.

@@ -43,8 +43,8 @@ def site_of(store: Store) -> Site:
     pages, exposition = Pages(store, "1.2.3"), Exposition(store, LogStats())
     return replace(
         Content().site,
-        index=lambda number: pages.index(number, time.time()),
-        pages=lambda: pages.count,
+        index=lambda wanted, number: pages.index(wanted, number, time.time()),
+        pages=pages.count,
         api_targets=lambda: objects.target_objects(store),
         metrics=exposition.pieces,
     )
@@ -261,7 +261,7 @@ def test_a_thousand_targets_block_the_loop_for_no_long_time() -> None:
     """While all of them are scraped, shown and listed, everything else has its turn."""
 
     def asked(port: int) -> list[Answer]:
-        paths = ("/metrics", "/", "/?page=10", "/api/v1/targets", "/metrics", "/")
+        paths = ("/metrics", "/", "/?page=2", "/api/v1/targets", "/metrics", "/")
         return [ask(port, path, headers=GZIP) for path in paths]
 
     answers, longest = asyncio.run(while_serving(crowd(TARGETS), asked))
