@@ -32,7 +32,7 @@ from typing import Any
 
 import exporter.service
 from exporter import observer
-from exporter.__main__ import GARBAGE_THRESHOLD
+from exporter.commands.serve import GARBAGE_THRESHOLD
 from exporter.config import load
 from exporter.controls.canary import ADDRESSES, Canaries
 from exporter.diagnosis.zones import ZoneMap

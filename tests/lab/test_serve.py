@@ -321,7 +321,9 @@ VERDICT_KEYS = {
     [
         (["trace", "127.0.0.1:99999"], {}, 2, "99999"),
         (["trace", "nonsense"], {}, 2, "nonsense"),
-        (["trace", "a:1 b:2"], {}, 2, "should be one HOST:PORT"),
+        (["trace", " , "], {}, 2, "no endpoint is named; write HOST:PORT"),
+        (["trace", "10.9.11.2:443", "10.9.11.2:443"], {}, 2, "is taken by ENDPOINTS entry 1"),
+        (["trace"], {}, 2, "required: HOST:PORT"),
         (["trace", "no-such-name.invalid:443"], {}, 4, ""),
         (["trace", "10.9.11.2:443", "--engine", "raw"], {}, 2, "invalid choice: 'raw'"),
         (["trace", "10.9.11.2:443", "--platform", "10.9.0.1/24"], {}, 2, "10.9.0.0/24"),
