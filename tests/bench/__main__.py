@@ -1,6 +1,6 @@
 """Measure the numbers that the project promises, with its peers beside it.
 
-    python -m tests.bench [blocked] [open] [cpu] [serve]    (all of them without a name)
+    python -m tests.bench [blocked] [open] [cpu] [serve] [page]    (all of them without a name)
     python -m tests.bench scale [--targets 10 100 1000]     many targets
     python -m tests.bench pools                             the peers on 100 targets
     python -m tests.bench --profile ENGINE                  where the CPU of a probe goes
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import exporter
-from tests.bench import blocked, cpu, open_path, scale, scale_pools, serving
+from tests.bench import blocked, cpu, open_path, page, scale, scale_pools, serving
 from tests.bench.report import Part, machine
 from tests.bench.tools import MissingToolError
 from tests.lab.lab import LabError
@@ -38,6 +38,7 @@ MEASUREMENTS = {
     "open": Measurement(open_path.measure, "90 s"),
     "cpu": Measurement(cpu.measure, "90 s"),
     "serve": Measurement(serving.measure, "100 s"),
+    "page": Measurement(page.measure, "30 s"),
 }
 #: Only when they are named: together as long as all the others.
 OF_SCALE = {

@@ -182,6 +182,8 @@ def serve_exporter(port: int) -> None:
 
     async def reload() -> None: ...
 
+    async def evidence(_name: str, _of: str, _kind: str) -> None: ...
+
     async def main() -> None:
         site = web.Site(
             index=lambda _number: iter([page]),
@@ -192,6 +194,8 @@ def serve_exporter(port: int) -> None:
             metrics=lambda _encode, _names: iter([b""]),
             ready=lambda: True,
             reload=reload,
+            trace_now=lambda _name: None,
+            evidence=evidence,
         )
         # The body is a constant, as it is for the others: rendering is not compared here.
         web.EXACT["/metrics"] = web.EXACT["/"]
