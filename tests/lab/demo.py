@@ -2,28 +2,41 @@
 
 The lab is tests/scenarios/mid_path_firewall.toml: the exporter runs inside it and sees nothing
 else, but the socket that it serves on was opened here and stays here. PORT names the port of
-the page (8080); if that is taken, the next free one serves. Ctrl-C or SIGTERM ends everything.
+the page (8080); if that is taken, the next free one serves. Where Prometheus is installed, one
+runs beside it with the rules of dashboards/rules, its data in a folder of their own, on port 9090
+or the next free one. Ctrl-C or SIGTERM ends everything.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests import scenarios
-from tests.lab.lab import Lab, LabError, draw
+from tests.lab import prometheus
+from tests.lab.lab import Lab, LabError, at, draw
 from tests.scenarios import Scenario
 
 FOLDER = Path(__file__).parents[2]
 #: Port of the destination -> the target's name.
 NAMES = {443: "shop-api", 8443: "closed-port", 5432: "database", 6379: "cache"}
 INTERVAL_SECONDS = 15
+RULES = FOLDER / "dashboards" / "rules"
+PROMETHEUS_PORT = 9090
+#: From one scrape to the next.
+SCRAPE_INTERVAL = "2s"
+#: A router without a rule, which a visitor may give one.
+SPARE_HOP = 4
 #: The exporter promises to end within 2 s of SIGTERM.
 STOP_SECONDS = 2.5
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -37,11 +50,13 @@ def main() -> int:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
-        with listen(os.environ.get("PORT", "8080")) as listener, Lab(scenario) as lab:
-            introduce(scenario, listener)
+        with ExitStack() as stack:
+            listener = stack.enter_context(listen(os.environ.get("PORT", "8080")))
+            lab = stack.enter_context(Lab(scenario))
+            introduce(lab, listener, stack.enter_context(watching(listener)))
             status = follow(lab, listener)
             started = time.monotonic()
-    except (LabError, OSError, ValueError) as error:
+    except (LabError, prometheus.PrometheusError, OSError, ValueError) as error:
         print(f"No demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before the exporter had begun
@@ -58,7 +73,12 @@ def listen(first: str) -> socket.socket:
     """A listening socket on loopback, on the first port from `first` on that is free."""
     if not first.isascii() or not first.isdigit() or not 0 < int(first) < 65536:
         raise ValueError(f"PORT is {first!r}; it should be a number from 1 to 65535")
-    for port in range(int(first), 65536):
+    return first_free(int(first))
+
+
+def first_free(first: int) -> socket.socket:
+    """A listening socket on the first port from `first` on that is free."""
+    for port in range(first, 65536):
         try:
             return socket.create_server(("127.0.0.1", port))
         except OSError as error:
@@ -67,16 +87,55 @@ def listen(first: str) -> socket.socket:
     raise OSError(f"no port from {first} on is free")
 
 
-def introduce(scenario: Scenario, listener: socket.socket) -> None:
+@contextmanager
+def watching(listener: socket.socket) -> Iterator[str | None]:
+    """Prometheus over the exporter, and its address; None where it is not installed."""
+    if not prometheus.is_installed():
+        yield None
+        return
+    with first_free(PROMETHEUS_PORT) as found:
+        port = found.getsockname()[1]
+    host, exporter = listener.getsockname()
+    with (
+        TemporaryDirectory(prefix="egress-demo-") as folder,
+        prometheus.running(
+            Path(folder),
+            [f"{host}:{exporter}"],
+            sorted(RULES.glob("*.rules.yml")),
+            every=SCRAPE_INTERVAL,
+            port=port,
+        ) as running,
+    ):
+        yield running.address
+
+
+def introduce(lab: Lab, listener: socket.socket, watcher: str | None) -> None:
     """Say what there is to see, and where."""
     host, port = listener.getsockname()
+    scenario = lab.scenario
     print(draw(scenario), end="\n\n")
     for expectation in scenario.expectations:
         name = NAMES[expectation.port]
         print(f"{name:>12}  {scenario.destination}:{expectation.port:<5} is {expectation.state}")
     print(f"\n        page  http://{host}:{port}/")
     print(f"     metrics  http://{host}:{port}/metrics")
+    if watcher:
+        print(f"      alerts  {watcher}/alerts")
+        print("              pending within half a minute; EgressBlockedOutside fires 2 min later")
+    else:
+        print(f"      alerts  none: {prometheus.MISSING}")
+    print("\nTo have shop-api dropped too, and to let it pass again, in another terminal:")
+    print(f"  {switch(lab, 'add rule inet lab forward tcp dport 443 drop')}")
+    print(f"  {switch(lab, 'flush chain inet lab forward')}")
     print(f"\nTraces every {INTERVAL_SECONDS} s; Ctrl-C ends it. The exporter's log:", flush=True)
+
+
+def switch(lab: Lab, command: str) -> str:
+    """The command line that gives nft a command at the spare hop, from outside the lab."""
+    user = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
+    inside = at(SPARE_HOP, ["nft", command])
+    words = ["nsenter", f"--target={lab.pid}", *user, "--net", "--mount", *inside]
+    return shlex.join(words)
 
 
 def follow(lab: Lab, listener: socket.socket) -> int:

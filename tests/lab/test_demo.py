@@ -1,10 +1,11 @@
-"""`make demo` for real: four right verdicts for the host to see, and nothing left afterwards."""
+"""`make demo` for real: verdicts and alerts for the host to see, and nothing left afterwards."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -16,20 +17,27 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.conftest import OpenLab
+from tests.lab.demo import introduce, watching
 from tests.lab.processes import descendants, gone
+from tests.lab.prometheus import tries
+from tests.scenarios import FOLDER as SCENARIOS
+from tests.scenarios import load
 
 FOLDER = Path(__file__).parents[2]
 STATES = {"shop-api": "open", "closed-port": "closed", "database": "filtered", "cache": "rejected"}
+#: How the two commands begin that switch a firewall on and off.
+SWITCH = ("add rule", "flush chain")
 NAMESPACES = ("net", "mnt", "pid")
 
 
 @contextmanager
-def demo(port: int) -> Iterator[subprocess.Popen[str]]:
-    """The demo, asked to serve on `port`; killed if the test has not stopped it."""
+def demo(port: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The demo, asked to serve on `port`, its files in `folder`; killed if it has not ended."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.lab.demo"],
         cwd=FOLDER,
-        env={**os.environ, "PORT": str(port)},
+        env={**os.environ, "PORT": str(port), "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -50,9 +58,10 @@ def lines_of(process: subprocess.Popen[str]) -> Iterator[str]:
     pytest.fail("the demo has ended:\n" + "".join(seen), pytrace=False)
 
 
-def page_address(lines: Iterator[str]) -> str:
-    """The address that the demo prints, without the slash."""
-    return next(found[1] for line in lines if (found := re.search(r"page +(http://\S+)/", line)))
+def page_address(lines: Iterator[str], what: str = "page") -> str:
+    """The address that the demo prints, without what follows its last slash."""
+    shape = rf" {what} +(http://\S+)/"
+    return next(found[1] for line in lines if (found := re.search(shape, line)))
 
 
 def wait_for_verdicts(lines: Iterator[str]) -> None:
@@ -61,6 +70,20 @@ def wait_for_verdicts(lines: Iterator[str]) -> None:
     while missing:
         line = next(lines)
         missing -= {name for name in missing if f" INFO {name}: " in line}
+
+
+def wait_for_alerts(prometheus: str) -> None:
+    """Ask Prometheus until the blocked targets' alerts wait for their time, or fire."""
+    expected = {name for name, state in STATES.items() if state in ("filtered", "rejected")}
+    told: list[dict[str, str]] = []
+    for _ in tries():
+        answer = json.loads(fetch(f"{prometheus}/api/v1/alerts"))
+        told = [one["labels"] for one in answer["data"]["alerts"]]
+        if {
+            one["target"] for one in told if one["alertname"] == "EgressBlockedOutside"
+        } == expected:
+            return
+    pytest.fail(f"the alerts did not come; there are {told}", pytrace=False)
 
 
 def fetch(address: str) -> str:
@@ -98,12 +121,13 @@ def holders(spaces: set[str]) -> list[int]:
     return found
 
 
-def test_the_demo_shows_four_right_verdicts_and_leaves_nothing() -> None:
-    """Page, API and /metrics answer on the host; after Ctrl-C no process or namespace is left."""
-    with demo(free_port()) as process:
+def test_the_demo_shows_four_right_verdicts_and_leaves_nothing(tmp_path: Path) -> None:
+    """Page, API, /metrics and alerts are there; after Ctrl-C no process, namespace or file is."""
+    with demo(free_port(), tmp_path) as process:
         lines = lines_of(process)
-        address = page_address(lines)
+        address, prometheus = page_address(lines), page_address(lines, "alerts")
         wait_for_verdicts(lines)
+        wait_for_alerts(prometheus)
 
         metrics = fetch(f"{address}/metrics")
         for name, state in STATES.items():
@@ -127,15 +151,39 @@ def test_the_demo_shows_four_right_verdicts_and_leaves_nothing() -> None:
         assert "Removed the lab" in said
         assert gone(below)
         assert not holders(spaces)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+        assert not list(tmp_path.iterdir())
+        for served in (address, prometheus):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", int(served.rpartition(":")[2])))
 
 
-def test_the_demo_finds_a_free_port_and_ends_on_sigterm() -> None:
+def test_the_demo_s_firewall_can_be_switched_from_outside(tmp_path: Path) -> None:
+    """The printed commands give a router of the lab a rule, and take it away again."""
+    with demo(free_port(), tmp_path) as process:
+        lines = lines_of(process)
+        on, off = (next(line for line in lines if f" nft '{verb}" in line) for verb in SWITCH)
+        look = [*shlex.split(off)[:-1], "list chain inet lab forward"]
+        for command, dropped in ((on, True), (off, False)):
+            subprocess.run(shlex.split(command), check=True)
+            listing = subprocess.run(look, check=True, capture_output=True, text=True).stdout
+            assert ("tcp dport 443 drop" in listing) is dropped
+
+
+def test_without_prometheus_the_demo_says_how_to_get_it(
+    open_lab: OpenLab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All else is as it was, and one line names the package."""
+    monkeypatch.setattr("tests.lab.prometheus.is_installed", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as listener, watching(listener) as address:
+        introduce(open_lab(load(SCENARIOS / "mid_path_firewall.toml")), listener, address)
+    assert "alerts  none: prometheus is missing: install the" in capsys.readouterr().out
+
+
+def test_the_demo_finds_a_free_port_and_ends_on_sigterm(tmp_path: Path) -> None:
     """A taken port is passed over; SIGTERM ends the demo like Ctrl-C, however early it comes."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
-        with demo(port) as process:
+        with demo(port, tmp_path) as process:
             assert int(page_address(lines_of(process)).rpartition(":")[2]) > port
             below = descendants(process.pid)
             process.terminate()
