@@ -6,7 +6,9 @@ make of it; which alerts fire when, story.py has, for it waits for them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -103,9 +105,13 @@ COUNTS: Mapping[str, tuple[list[float], list[float]]] = {
     "dead": ([1], [0]),
     "gone": ([], []),
 }
+#: The level of the rules about a target from one instance.
+INFO = "instance_job_target"
 #: The rules that are looked at one by one.
 OTHERS = {
     "instance_job_target:egress_trace_fresh:bool",
+    "instance_job_target:egress_last_reachable_hop:info",
+    "instance_job_target:egress_blocked:info",
     "job_location_target:egress_blocked:sum",
     "job_location_target:egress_blocked_agreed:sum",
     "job_state_target:egress_state:sum",
@@ -177,6 +183,25 @@ def test_where_it_is_blocked_is_recorded(story: Story, phase: str) -> None:
     for rule in ("egress_blocked:sum", "egress_blocked_agreed:sum"):
         found = by_pair(story, f"job_location_target:{rule}", "location", phase)
         assert found == BLOCKED[phase], rule
+
+
+@pytest.mark.parametrize("phase", BLOCKED)
+def test_what_an_instance_sees_of_a_block_is_recorded_in_one_series(
+    story: Story, phase: str
+) -> None:
+    """With the device at which it ends, which has an address, and the numbers of the verdict."""
+    found = [one.labels for one in story.query(f"{INFO}:egress_blocked:info", story.at[phase])]
+    assert Counter((of["target"], of["location"]) for of in found) == BLOCKED[phase]
+    for of in found:
+        assert int(of["suspect_first"]) <= int(of["blocked_at"]) <= int(of["suspect_last"])
+        assert ip_address(of["address"]).is_private
+    ends = story.query(f"{INFO}:egress_last_reachable_hop:info", story.at[phase])
+    assert {about(one.labels) for one in ends} == {about(of) for of in found}
+
+
+def about(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Which instance has met which device on the way to which target."""
+    return tuple(labels[name] for name in ("instance", "target", "hop", "address"))
 
 
 @pytest.mark.parametrize("phase", ["before", "blocked", "after"])
