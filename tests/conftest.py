@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+#: Where the tests are that look at the story.
+STORY = "tests/dashboards"
 FOLDER = Path(__file__).parent / "unit" / "golden"
 
 #: (file name, text): fails unless the file holds exactly this text.
@@ -43,3 +47,19 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert text == path.read_bytes().decode()
 
     return compare
+
+
+class OneStory(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """One worker for each file, and one for the files that look at the same story, which is long.
+
+    The story is told by tests/dashboards/conftest.py.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return STORY if scope in {f"{STORY}/test_live.py", f"{STORY}/test_panels.py"} else scope
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Have `OneStory` stand for --dist loadfile."""
+    return OneStory(config, log) if config.getoption("dist") == "loadfile" else None

@@ -12,11 +12,11 @@ from exporter.publish.report import Dossier, Of
 from exporter.settings import ConfigurationError, Settings, fingerprint
 
 
-def accept(options: argparse.Namespace) -> None:
+def accept(options: argparse.Namespace, targets: int) -> None:
     """Raise `ConfigurationError` where evidence is wanted and could not be given."""
     if options.evidence is None:
         return
-    if len(options.endpoints) > 1 or options.watch is not None:
+    if targets > 1 or options.watch is not None:
         raise ConfigurationError(["--evidence takes one endpoint, and goes without --watch"])
     if why_not := refusal(options.evidence):
         raise ConfigurationError([f"--evidence cannot be written: {why_not}"])

@@ -50,11 +50,11 @@ FRAME = 0.2
 
 def run(options: argparse.Namespace) -> int:
     """Trace, and tell; returns the exit status."""
-    proof.accept(options)
+    settings = _settings(options)
+    proof.accept(options, len(settings.targets))
     if options.watch is None:
         # A process of seconds: to look for garbage in what it imports costs it 0.1 s.
         gc.disable()
-    settings = _settings(options)
     opened, status = open_engine(settings)
     if opened is None:
         raise ConfigurationError([f"ENGINE={settings.engine}: {status.reason}"])

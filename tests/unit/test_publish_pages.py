@@ -671,13 +671,13 @@ def test_the_page_asks_for_a_trace_by_a_form() -> None:
 def test_the_evidence_of_each_kept_trace_can_be_downloaded() -> None:
     """As a file of either kind; what is the latest one is offered once, what there is not never."""
     store = history(samples.opened(), samples.rejected(), samples.filtered())
-    assert [link for link in page(store, "web").links if "evidence" in link] == [
+    assert [link for link in page(store, "web").links if "/evidence/" in link] == [
         f"/api/v1/evidence/web?of={of}&format={form}"
         for of in ("latest", "first-bad", "last-good")
         for form in ("zip", "html")
     ]
     good = page(history(samples.opened()), "web")
-    assert len([link for link in good.links if "evidence" in link]) == 2
+    assert len([link for link in good.links if "/evidence/" in link]) == 2
     waiting = page(samples.store(waiting=[samples.target("next")]), "next")
     assert not [link for link in waiting.links if "evidence" in link]
 
@@ -724,7 +724,7 @@ def test_pages_work_without_scripts() -> None:
     for document in (index(store), page(store, samples.HOSTILE)):
         assert {tag for tag, _ in document.elements}.isdisjoint({"script", "img", "iframe", "b"})
         assert not [a for _, attributes in document.elements for a in attributes if a[:2] == "on"]
-        assert all(re.match(r"/(?!/)|#main$", link) for link in document.links)
+        assert all(re.match(r"/(?!/)|#(main|evidence)$", link) for link in document.links)
 
 
 def test_hostile_text_is_shown_and_not_obeyed() -> None:
