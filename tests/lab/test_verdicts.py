@@ -181,7 +181,8 @@ def test_a_dead_neighbour(open_lab: OpenLab, starter: Starter, engine: str, dist
             lab.run(["ip", "route", "replace", "default", "via", gateway], check=True)
     for family, outcome in traced(starter, lab, engine, 443).items():
         verdict = outcome.found["verdict"]
-        assert (verdict["state"], verdict["last_reachable_hop"]) == ("unreachable", 0), verdict
+        said = (verdict["state"], verdict["last_reachable_hop"])
+        assert said == ("unreachable", 0), (verdict["reason"], verdict["evidence"])
         assert replace(dead, family=family).source in " ".join(verdict["evidence"])
 
 
