@@ -61,9 +61,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What the last good trace met at a hop; `changed`: the latest one does not."""
+    """What the last good trace met at a hop; `changed`: the latest one does not.
+
+    `side` is a class of the style sheet, `zone` tells it in words, "" where it is not known.
+    """
 
     devices: tuple[str, ...]
+    side: str
+    zone: str
     bar: Bar | None
     changed: bool
 
@@ -201,8 +206,14 @@ class _Sketch:
         if before is None:
             return None
         was, now = _addresses(before), _addresses(hop)
-        changed = bool(was) and not set(was) & set(now)
-        return Before(tuple(map(self._called, was[:MOST_DEVICES])), _bar(before, longest), changed)
+        place = self.places.get(was[0], NOWHERE) if was else NOWHERE
+        return Before(
+            devices=tuple(map(self._called, was[:MOST_DEVICES])),
+            side=place.zone,
+            zone=zone_words(place),
+            bar=_bar(before, longest),
+            changed=bool(was) and not set(was) & set(now),
+        )
 
     def _called(self, address: str) -> str:
         name = self.places.get(address, NOWHERE).name

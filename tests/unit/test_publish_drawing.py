@@ -169,6 +169,19 @@ def test_what_was_not_probed_any_more_says_so() -> None:
     assert before(made.steps[7]) == (("10.9.7.2",), True)
 
 
+def test_what_stood_there_before_has_a_zone() -> None:
+    """As the good trace knew it, also where nobody answers now."""
+    good = samples.opened()
+    made = drawing_of(samples.filtered(), good.trace, good.places)
+    assert made
+    sides = [(step.before.side, step.before.zone) for step in made.steps if step.before]
+    assert sides == [("platform", "platform")] * 2 + [("external", "external")] * 10
+    unknown = drawing_of(samples.filtered(), good.trace, {})
+    assert unknown
+    assert unknown.steps[0].before
+    assert (unknown.steps[0].before.side, unknown.steps[0].before.zone) == ("unknown", "")
+
+
 def test_a_hop_that_was_silent_before_is_no_change() -> None:
     """Nothing is missing there."""
     good = replace(good_trace(), hops=(Hop(1, 3), *good_trace().hops[1:]))
