@@ -112,8 +112,10 @@ check: install ## format, lint and types, without running anything
 test: system check $(NODE) ## every check, then every test
 	@$(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 4 --dist loadfile \
 		--no-loadscope-reorder
-	$(BIN)/python -m pytest --durations=10 -m alone --numprocesses 2 --dist loadfile tests/accuracy
-	$(BIN)/python -m pytest --durations=10 -m alone --ignore tests/accuracy
+	$(BIN)/python -m pytest --durations=10 -m alone --numprocesses 2 --dist loadfile \
+		tests/accuracy tests/dashboards
+	$(BIN)/python -m pytest --durations=10 -m alone \
+		--ignore tests/accuracy --ignore tests/dashboards
 
 .PHONY: bench
 bench: install ## measure, with tcptraceroute, traceroute and mtr beside

@@ -276,15 +276,15 @@ def flows() -> Panel:
         About(
             10,
             "Flows",
-            "Flows that were tried in a cycle: one, or several when something failed. Fewer "
-            "blocked than tried: some paths of a load balancer let the traffic through.",
+            "Flows of which is known whether they pass: one, or several when something failed. "
+            "Fewer blocked than known: some paths of a load balancer let the traffic through.",
         ),
         [
-            line_query(f"egress_flows{{{VIEWS}}}", "tried, {{instance}}"),
+            line_query(f"egress_flows{{{VIEWS}}}", "known, {{instance}}"),
             line_query(f"egress_flows_blocked{{{VIEWS}}}", "blocked, {{instance}}"),
         ],
         "none",
-        [fixed("/^tried/", BLUE), fixed("/^blocked/", VERMILION)],
+        [fixed("/^known/", BLUE), fixed("/^blocked/", VERMILION)],
         steps=True,
     )
 

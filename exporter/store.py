@@ -240,13 +240,10 @@ def _octets(record: Record) -> int:
 
 
 def _lose_packets(record: Record) -> None:
-    latest = record.latest
-    record.latest = latest and _without_packets(latest)
-    if record.last_good is latest:
-        record.last_good = record.latest
-    else:
-        record.last_good = record.last_good and _without_packets(record.last_good)
-    record.first_bad = record.first_bad and _without_packets(record.first_bad)
+    kept = (record.latest, record.last_good, record.first_bad)
+    # One that is kept as two of them stays one.
+    without = {id(one): _without_packets(one) for one in kept if one}
+    record.latest, record.last_good, record.first_bad = (one and without[id(one)] for one in kept)
 
 
 def _without_packets(observation: Observation) -> Observation:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.accuracy.namespaces import filtered, reached, said_by
+from tests.accuracy.run import ENGINES
 from tests.accuracy.situation import Truth, score
 from tests.accuracy.tun import Destination, Filter, Net, TunWorld
 from tests.lab.engines import WRAPPERS
@@ -37,7 +38,6 @@ NET = Net(
 )
 #: The same, but one firewall for all.
 SHARED_FIREWALL = replace(NET, shared_hops=MIDDLE)
-ROUNDS = 2
 
 
 def truth(port: int, path: int) -> Truth:
@@ -57,9 +57,14 @@ ENDPOINTS = {
 }
 
 
-@contextmanager
-def crowd(net: Net, engine: str) -> Iterator[Exporter]:
-    """An exporter that traces all of them."""
+#: What a crowd is called by -> its network, and in how many rounds it is looked at.
+CROWDS = {"apart": (NET, 1), "behind one firewall": (SHARED_FIREWALL, 2)}
+#: Target -> what is said of it.
+Round = dict[str, dict[str, Any]]
+
+
+def heard(net: Net, engine: str, rounds: int) -> list[Round]:
+    """What an exporter that traces all of them says in the rounds after its first traces."""
     settings = {
         "PATH": os.environ["PATH"],
         "ENGINE": engine,
@@ -68,27 +73,45 @@ def crowd(net: Net, engine: str) -> Iterator[Exporter]:
         "PLATFORM_NETWORKS": net.platform_networks,
         "LOG_TRACES": "all",
     }
-    try:
-        with (
-            TunWorld(net) as world,
-            serving(world.popen, settings, *WRAPPERS.get(engine, ())) as exporter,
-        ):
-            yield exporter
-    except LabError as error:
-        pytest.fail(str(error), pytrace=False)
+    with (
+        TunWorld(net) as world,
+        serving(world.popen, settings, *WRAPPERS.get(engine, ())) as exporter,
+    ):
+        return [said_of_all(exporter) for _ in range(rounds)]
 
 
-def said_of_all(exporter: Exporter) -> dict[str, dict[str, Any]]:
+def said_of_all(exporter: Exporter) -> Round:
     """What it says of each target once all have been traced again."""
     exporter.wait_for_traces(*ENDPOINTS)
     return {name: json.loads(exporter.fetch(f"/api/v1/targets/{name}")[1]) for name in ENDPOINTS}
 
 
-@pytest.mark.parametrize("engine", ["syn", "connect"])
-def test_thirty_targets_at_once_are_all_judged_right(engine: str) -> None:
+@pytest.fixture(scope="module")
+def crowds() -> Iterator[Mapping[tuple[str, str], Future[list[Round]]]]:
+    """(crowd, engine) -> what is said of it, under way: they wait more than they work."""
+    wanted = [(name, engine) for name in CROWDS for engine in ENGINES]
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        yield {
+            (name, engine): pool.submit(heard, net, engine, rounds)
+            for name, engine in wanted
+            for net, rounds in [CROWDS[name]]
+        }
+
+
+def rounds_of(crowd: Future[list[Round]]) -> list[Round]:
+    """The rounds, once they are over."""
+    try:
+        return crowd.result()
+    except LabError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_thirty_targets_at_once_are_all_judged_right(
+    engine: str, crowds: Mapping[tuple[str, str], Future[list[Round]]]
+) -> None:
     """First hops that have no answers left neither block anybody nor hide who does."""
-    with crowd(NET, engine) as exporter:
-        said = said_of_all(exporter)
+    (said,) = rounds_of(crowds["apart", engine])
     wrong = {
         f"{name} {ENDPOINTS[name][1]}": (mark.wrong, one["verdict"])
         for name, one in said.items()
@@ -98,12 +121,12 @@ def test_thirty_targets_at_once_are_all_judged_right(engine: str) -> None:
     assert wrong == {}
 
 
-@pytest.mark.parametrize("engine", ["syn", "connect"])
-def test_a_firewall_that_all_share_is_never_misread(engine: str) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_firewall_that_all_share_is_never_misread(
+    engine: str, crowds: Mapping[tuple[str, str], Future[list[Round]]]
+) -> None:
     """What it rejects in silence is not known; nothing is taken for something else."""
-    with crowd(SHARED_FIREWALL, engine) as exporter:
-        rounds = [said_of_all(exporter) for _ in range(ROUNDS)]
-    for said in rounds:
+    for said in rounds_of(crowds["behind one firewall", engine]):
         for name, one in said.items():
             _, port, path = ENDPOINTS[name]
             verdict, states = one["verdict"], set(truth(port, path).states)

@@ -16,6 +16,8 @@ import yaml
 
 from tests.dashboards.story import FIRING, MAYBE, RULES, SEEN, TARGETS, Alert, Story, scaled
 
+pytestmark = pytest.mark.alone
+
 #: The rules of a target, which are the columns of `FLEET`.
 COLUMNS = (
     "job_target:egress_trace_fresh:sum",

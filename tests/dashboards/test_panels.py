@@ -20,6 +20,8 @@ from tests.dashboards.boards import BOARDS, Asked, panels, queries, sent
 from tests.dashboards.story import SEEN, TARGETS, Story, Truth
 from tests.lab.prometheus import Sample
 
+pytestmark = pytest.mark.alone
+
 #: What the variables stand for in Grafana's queries; "All" is .* where it would be long.
 FLEET = {"job": "(egress)", "instance": ".*", "target": ".*"}
 TARGET = {"job": "egress", "instance": ".*"}
