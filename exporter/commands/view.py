@@ -10,15 +10,8 @@ from exporter.commands.progress import Progress, Step
 from exporter.commands.session import Session
 from exporter.commands.terminal import Colours
 from exporter.model import Observation
-from exporter.publish.text import (
-    SUMMARY_NAME_LENGTH,
-    growing_lines,
-    printable,
-    render_trace,
-    shorten,
-    timestamp,
-    where,
-)
+from exporter.publish.lines import growing_lines, render_trace
+from exporter.publish.text import SUMMARY_NAME_LENGTH, printable, shorten, timestamp, where
 
 
 class View:

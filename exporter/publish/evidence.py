@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,7 +23,8 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from exporter.model import Observation, Packet
 from exporter.publish.objects import observation_object, to_json
-from exporter.publish.report import Dossier, Of, as_page, as_text
+from exporter.publish.report import Dossier, Of, sections, title
+from exporter.publish.sheet import as_page, as_text
 from exporter.publish.text import timestamp
 from exporter.store import Record, Store
 
@@ -33,6 +35,11 @@ _LINKTYPE_RAW = 101
 #: Of a name, in a file's.
 _NAME_LENGTH = 60
 _SECOND = 1_000_000_000
+#: The link by which a page holds the packets, in base64.
+_LINK = (
+    '<p><a download="probes.pcap" href="data:application/vnd.tcpdump.pcap;base64,{}">'
+    "probes.pcap, which this page holds</a></p>\n"
+)
 
 
 class Format(StrEnum):
@@ -60,8 +67,8 @@ def bundle(dossier: Dossier) -> bytes:
     """The zip."""
     packets = pcap(dossier.packets)
     files = {
-        "report.txt": _utf8(as_text(dossier)),
-        "report.html": _utf8(as_page(dossier, packets)),
+        "report.txt": text(dossier),
+        "report.html": _page(dossier, packets),
         "observation.json": _json(observation_object(dossier.observed)),
         **_others(dossier),
         **({"probes.pcap": packets} if packets else {}),
@@ -74,9 +81,19 @@ def bundle(dossier: Dossier) -> bytes:
     return _zipped(files, dossier.observed.started_at)
 
 
+def text(dossier: Dossier) -> bytes:
+    """The report, without the packets."""
+    return _utf8(as_text(title(dossier), sections(dossier)))
+
+
 def page(dossier: Dossier) -> bytes:
-    """All of the report in one page."""
-    return _utf8(as_page(dossier, pcap(dossier.packets)))
+    """The report and the packets in one page."""
+    return _page(dossier, pcap(dossier.packets))
+
+
+def _page(dossier: Dossier, packets: bytes) -> bytes:
+    link = _LINK.format(b64encode(packets).decode()) if packets else ""
+    return _utf8(as_page(title(dossier), sections(dossier), link))
 
 
 MAKERS = {Format.ZIP: bundle, Format.HTML: page}

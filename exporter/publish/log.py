@@ -27,15 +27,9 @@ from threading import Condition, Lock, Thread
 from typing import Literal, TextIO
 
 from exporter.model import Observation
+from exporter.publish.lines import render_trace
 from exporter.publish.objects import logged_object, to_json
-from exporter.publish.text import (
-    SUMMARY_NAME_LENGTH,
-    printable,
-    render_trace,
-    shorten,
-    summary_line,
-    timestamp,
-)
+from exporter.publish.text import SUMMARY_NAME_LENGTH, printable, shorten, summary_line, timestamp
 from exporter.store import Change
 
 #: The longest backlog of the log, in bytes.

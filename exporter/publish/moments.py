@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exporter.model import Observation
 from exporter.publish.text import timestamp
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -21,3 +22,8 @@ def age_of(at: float, now: float) -> str:
         if age >= 2 * length:
             return f"{age / length:.0f}{NO_BREAK}{unit}"
     return f"{age:.0f}{NO_BREAK}s"
+
+
+def ended_ago(observation: Observation, now: float) -> str:
+    """The time since the trace ended."""
+    return age_of(observation.started_at + observation.duration, now)

@@ -5,35 +5,28 @@ autoescape, because the web server is tornado anyway). The engine is known to th
 
 The index is cut into pages, and rendered target by target (see `pieces`). Below its table stand
 the traces of what fails. What is said of a target is kept for as long as nothing is new, for the
-targets that were shown last. A target's own page has everything.
+targets that were shown last. A target's own page has everything (see `portrait`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from urllib.parse import quote
 
 from tornado.template import Loader
 
-from exporter.model import REACHED_STATES, Location, Observation, Place, State, Trace, Verdict
-from exporter.publish.change import change_words, changes, flapping_words, path_words
-from exporter.publish.drawing import Drawing, drawing_of
+from exporter.model import Location, State, Verdict
+from exporter.publish.change import change_words, flapping_words, path_words
 from exporter.publish.instance import answered_by, part_traced, routing_headers
 from exporter.publish.kept import Kept
-from exporter.publish.listing import PLACES, Tally, filter_of, leaves, sentence, title
-from exporter.publish.moments import age_of, time_of
-from exporter.publish.text import (
-    control_lines,
-    host_port,
-    printable,
-    shorten,
-    trace_lines,
-    where,
-)
-from exporter.publish.tones import RANKS, TONES, WAITING, state_of, tone_of
+from exporter.publish.lines import trace_lines
+from exporter.publish.links import object_link, page_link, trace_again_link
+from exporter.publish.listing import Tally, filter_of, leaves, sentence, title
+from exporter.publish.moments import age_of, ended_ago, time_of
+from exporter.publish.portrait import downloads, facts, parts, turns
+from exporter.publish.text import printable, shorten
+from exporter.publish.tones import RANKS, state_of, tone_of
 from exporter.publish.wanted import Wanted
 from exporter.store import Record, Store
 
@@ -58,18 +51,6 @@ FAILING = ("blocked", "unknown")
 TITLE_NAME_LENGTH = 36
 #: The seconds after which a page offers to reload itself.
 RELOAD_OFFERED = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """An observation, ready for its template; no `sentence` where it stands above already."""
-
-    drawing: Drawing | None
-    trace: str
-    sentence: str
-    facts: str
-    evidence: tuple[str, ...]
-    controls: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,44 +81,12 @@ class Traced:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One of the traces on a target's own page, or the note that stands for it."""
-
-    title: str
-    tone: str
-    note: str
-    shown: Shown | None
-    #: Whether it takes a click to see it.
-    folded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """The evidence of one of the kept observations, as links."""
-
-    title: str
-    zip: str
-    html: str
-
-
-@dataclass(frozen=True, slots=True)
 class Reload:
     """After how many seconds a page reloads itself, 0: never; `link` leads to the other choice."""
 
     seconds: int
     offered: int
     link: str
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A change of state: a line of a target's history."""
-
-    at: str
-    was: str
-    state: str
-    tone: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,16 +170,16 @@ class Pages:
             "target.html",
             now,
             title=f"{shorten(entry.name, TITLE_NAME_LENGTH)}: {entry.state}",
-            api=f"/api/v1/targets/{_quote(name)}",
+            api=object_link(name),
             reload=_reload(entry.link, Wanted(reload=wanted.reload)),
             entry=entry,
-            facts=tuple(_facts(record, now)),
+            facts=tuple(facts(record, now)),
             moved=printable(path_words(record)) if record.latest else "",
-            again=f"/-/trace/{_quote(name)}",
+            again=trace_again_link(name),
             asked=age_of(record.asked_at, now) if record.asked_at is not None else "",
-            evidence=tuple(_evidence(record)),
-            turns=tuple(_turns(record)),
-            parts=tuple(_parts(record, now)),
+            evidence=tuple(downloads(record)),
+            turns=tuple(turns(record)),
+            parts=tuple(parts(record, now)),
         )
 
     def _section(self, record: Record) -> str:
@@ -298,7 +247,7 @@ def _entry(record: Record) -> Entry:
     verdict = latest.verdict if latest else None
     return Entry(
         name=printable(name),
-        link=f"/targets/{_quote(name)}",
+        link=page_link(name),
         state=state_of(record),
         tone=tone_of(record),
         blocked_at=f"hop {verdict.blocked_at_hop}" if verdict and verdict.blocked_at_hop else "-",
@@ -312,7 +261,7 @@ def _entry(record: Record) -> Entry:
 def _traced(record: Record) -> Traced:
     return Traced(
         name=printable(record.target.name),
-        link=f"/targets/{_quote(record.target.name)}",
+        link=page_link(record.target.name),
         state=state_of(record),
         tone=tone_of(record),
         trace="\n".join(trace_lines(record.latest)) if record.latest else "",
@@ -332,118 +281,4 @@ def _location(verdict: Verdict | None) -> str:
 
 
 def _age_of(record: Record, now: float) -> str:
-    return _age(record.latest, now) if record.latest else "-"
-
-
-def _age(observation: Observation, now: float) -> str:
-    """The time since the trace ended."""
-    return age_of(observation.started_at + observation.duration, now)
-
-
-def _quote(name: str) -> str:
-    """A name as one segment of a path. "surrogatepass": every name has a link, readable or not."""
-    return quote(name, safe="", errors="surrogatepass")
-
-
-# -- a target's own page ---------------------------------------------------------------
-
-
-def _facts(record: Record, now: float) -> Iterator[tuple[str, str]]:
-    """What stands below the sentence, each with its name."""
-    latest, endpoint = record.latest, host_port(record.target)
-    if latest is None:
-        yield "Endpoint", endpoint
-        return
-    verdict = latest.verdict
-    if latest.address and latest.address != record.target.host:
-        endpoint += f" ({printable(latest.address)})"
-    yield "State", f"{verdict.state} since {time_of(record.history.since)}"
-    if verdict.blocked_at_hop:
-        yield "Blocked at", _blocked_at(verdict)
-        yield "Location", PLACES[verdict.location]
-    yield "Last reachable hop", str(verdict.last_reachable_hop or "none")
-    yield "Confidence", verdict.confidence
-    yield "Endpoint", endpoint
-    yield "Latest trace", f"{_age(latest, now)} ago, one every {record.target.interval:g} s"
-
-
-def _blocked_at(verdict: Verdict) -> str:
-    by = f" by {printable(verdict.blocked_by)}" if verdict.blocked_by else ""
-    first, last = verdict.suspect_hops or (verdict.blocked_at_hop,) * 2
-    suspects = f", suspects are hops {first} to {last}" if first != last else ""
-    return f"hop {verdict.blocked_at_hop}{by}{suspects}"
-
-
-def _evidence(record: Record) -> Iterator[Download]:
-    """A link to each observation that is kept, but none twice."""
-    kept = {"Latest": record.latest, "First bad": record.first_bad, "Last good": record.last_good}
-    for name, observation in kept.items():
-        if observation and (name == "Latest" or observation is not record.latest):
-            of = name.lower().replace(" ", "-")
-            link = f"/api/v1/evidence/{_quote(record.target.name)}?of={of}&format="
-            yield Download(f"{name} trace", f"{link}zip", f"{link}html")
-
-
-def _parts(record: Record, now: float) -> Iterator[Part]:
-    """The latest trace, and the two that are kept apart from it."""
-    latest = record.latest
-    if latest is None:
-        yield Part("Latest trace", WAITING, "Waiting for the first one.", None)
-        return
-    yield from _latest_parts(record, latest, now)
-    kept = {"Last good trace": record.last_good, "First bad trace": record.first_bad}
-    for heading, observation in kept.items():
-        if observation is None:
-            yield Part(heading, WAITING, "None.", None)
-        elif observation is latest:
-            yield Part(heading, TONES[latest.verdict.state], "The latest one.", None)
-        else:
-            yield replace(_part(heading, observation, _show(observation), now), folded=True)
-
-
-def _latest_parts(record: Record, latest: Observation, now: float) -> Iterator[Part]:
-    """One for each address; the first one, the worst, with the verdict on the target."""
-    several = len(latest.each) > 1
-    for n, one in enumerate((latest, *latest.each[1:])):
-        heading = f"Latest trace to {printable(str(one.address))}" if several else "Latest trace"
-        shown = _show(one, *_good(record, one))
-        # The verdict's sentence stands on top of the page.
-        yield _part(heading, one, shown if n else replace(shown, sentence=""), now)
-
-
-def _good(record: Record, one: Observation) -> tuple[Trace | None, Mapping[str, Place]]:
-    """With what the path is compared unless it is good itself, best a trace to that address."""
-    if one.verdict.state in REACHED_STATES:
-        return None, {}
-    last_good, known = record.last_good, record.known.get(one.address or "")
-    good = known.last_good if known else None
-    if good is None and last_good:
-        good = last_good.trace
-    return good, last_good.places if last_good else {}
-
-
-def _turns(record: Record) -> Iterator[Turn]:
-    for was, now in changes(record):
-        tone, reason = TONES[now.state], printable(now.reason)
-        yield Turn(time_of(now.since), was.state, now.state, tone, reason)
-
-
-def _part(heading: str, observation: Observation, shown: Shown, now: float) -> Part:
-    state = observation.verdict.state
-    return Part(heading, TONES[state], f"{state}, {_age(observation, now)} ago", shown)
-
-
-def _show(
-    observation: Observation,
-    good: Trace | None = None,
-    places: Mapping[str, Place] = MappingProxyType({}),
-) -> Shown:
-    verdict = observation.verdict
-    return Shown(
-        drawing=drawing_of(observation, good, places),
-        trace="\n".join(trace_lines(observation)),
-        sentence=printable(verdict.reason),
-        facts=f"{verdict.state}, {where(verdict)}, confidence {verdict.confidence}",
-        evidence=tuple(map(printable, verdict.evidence)),
-        controls=tuple(control_lines(observation)),
-    )
+    return ended_ago(record.latest, now) if record.latest else "-"

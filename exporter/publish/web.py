@@ -18,13 +18,14 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from math import ceil
-from urllib.parse import parse_qs, quote, unquote_to_bytes
+from urllib.parse import parse_qs, unquote_to_bytes
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from tornado.httputil import HTTPHeaders
 
 from exporter.publish.evidence import File, Format
+from exporter.publish.links import page_link
 from exporter.publish.pieces import begun, whole
 from exporter.publish.report import Of
 from exporter.publish.text import printable
@@ -302,8 +303,8 @@ async def _trace(call: Call) -> Response:
         text = f"Not now: ask again in {seconds} s."
         return _text(HTTPStatus.TOO_MANY_REQUESTS, text, ("Retry-After", seconds))
     # A redirection to GET, so that a reload of the page asks for nothing (RFC 9110, 15.4.4).
-    page = ("Location", f"/targets/{quote(call.name, safe='')}")
-    return _text(HTTPStatus.SEE_OTHER, f"{printable(call.name)} is traced now", page)
+    location = ("Location", page_link(call.name))
+    return _text(HTTPStatus.SEE_OTHER, f"{printable(call.name)} is traced now", location)
 
 
 def _foreign() -> Response:

@@ -10,8 +10,8 @@ import pytest
 
 from exporter.compact import compact
 from exporter.model import Answer, Hop, Observation, Trace
+from exporter.publish.lines import render_trace
 from exporter.publish.objects import observation_object, to_json
-from exporter.publish.text import render_trace
 from tests.unit import samples
 
 BALANCED = samples.SAMPLES["balanced"]

@@ -15,9 +15,10 @@ from exporter.config import load as settings_of
 from exporter.directory import Directory, read_table
 from exporter.model import Observation, Place, Zone
 from exporter.names import Names
+from exporter.publish.lines import render_trace
 from exporter.publish.objects import observation_object, to_json
 from exporter.publish.pages import Pages
-from exporter.publish.text import AS_NAME_LENGTH, render_trace
+from exporter.publish.text import AS_NAME_LENGTH
 from exporter.publish.wanted import Wanted
 from exporter.settings import ConfigurationError
 from tests.unit import samples

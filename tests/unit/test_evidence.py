@@ -47,7 +47,7 @@ from exporter.publish.evidence import (
     refusal,
     write,
 )
-from exporter.publish.report import CONNECT_SEES_NONE, MEANINGS, Dossier, Of, as_text
+from exporter.publish.report import CONNECT_SEES_NONE, MEANINGS, Dossier, Of
 from exporter.publish.translated import translations
 from exporter.shelf import ROOM, Shelf
 from tests.unit import filming, samples
@@ -71,6 +71,11 @@ def dossier(observed: Observation = BLOCKED, **changes: Any) -> Dossier:
         version="1.2.3",
     )
     return replace(made, **changes)
+
+
+def told(made: Dossier) -> str:
+    """The report as text."""
+    return evidence.text(made).decode()
 
 
 def unzipped(made: bytes) -> dict[str, bytes]:
@@ -127,7 +132,7 @@ def test_the_same_observation_gives_the_same_octets() -> None:
 
 def test_what_the_report_says() -> None:
     """A firewall team finds time, ends, verdict, sentence, controls and the last good trace."""
-    text = as_text(dossier(samples.balanced()))
+    text = told(dossier(samples.balanced()))
     assert "2026-01-01T00:00:00.000Z" in text
     assert re.search(r"traced +TCP 10\.9\.0\.1:33434 -> 10\.9\.11\.2:5432: ", text)
     assert "control: canary" in text
@@ -142,7 +147,7 @@ def test_there_is_a_report_of_anything(name: str) -> None:
     """Of each kind of observation, traced or not, text and page say the sentence."""
     made = dossier(samples.SAMPLES[name])
     sentence = samples.SAMPLES[name].verdict.reason.split()[0]
-    assert sentence in as_text(made)
+    assert sentence in told(made)
     assert unzipped(bundle(made))["report.html"].endswith(b"</html>\n")
 
 
@@ -230,7 +235,7 @@ def test_packets_that_are_gone_are_said_to_be(capture: Capture | None, why: str)
     """Whether room was wanting or the program began anew, the report tells."""
     made = dossier(replace(samples.filtered(), capture=capture))
     assert why in made.no_packets
-    assert why in as_text(made).replace("\n", " ")
+    assert why in told(made).replace("\n", " ")
 
 
 def test_packets_survive_compaction() -> None:
@@ -309,7 +314,7 @@ def test_the_report_names_the_translated_address() -> None:
     """Who reads a firewall's log behind a NAT learns what to look for."""
     quoted = filming.expired(filming.syn("10.1.1.1", 777))
     made = dossier(filming.filmed(samples.filtered(), *filming.exchange(filming.syn(), quoted)))
-    assert re.search(r"or, translated +10\.1\.1\.1:777", as_text(made))
+    assert re.search(r"or, translated +10\.1\.1\.1:777", told(made))
 
 
 @pytest.mark.parametrize("make", [filming.syn, filming.syn6])
@@ -327,7 +332,7 @@ def test_cut_and_broken_quotes_say_nothing(make: Any) -> None:
 def test_hostile_names_stay_text() -> None:
     """Markup, escapes and direction marks of names and addresses reach neither page nor text."""
     made = dossier(samples.varied(samples.HOSTILE), source=Source(samples.HOSTILE))
-    text, whole = as_text(made), page(made).decode()
+    text, whole = told(made), page(made).decode()
     assert "\x1b" not in text + whole
     assert "\u202e" not in text + whole
     assert "<b>&quot;" not in whole

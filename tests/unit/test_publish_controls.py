@@ -21,7 +21,6 @@ from exporter.model import (
     StopReason,
     Trace,
 )
-from exporter.publish import text
 from exporter.publish.controls import (
     COLUMNS,
     MOST_CONTROLS,
@@ -33,6 +32,7 @@ from exporter.publish.controls import (
     probes_of,
     reply_ttl_of,
 )
+from exporter.publish.lines import ADDRESS_LENGTH, _branch_lines, _cell, control_lines, trace_lines
 from exporter.publish.objects import logged_object, observation_object, to_json
 from exporter.publish.pages import Pages
 from exporter.publish.wanted import Wanted
@@ -61,7 +61,7 @@ def beside(**controls: Any) -> Observation:
 
 def lines(**controls: Any) -> list[str]:
     """What the text says of controls."""
-    return list(text.control_lines(beside(**controls)))
+    return list(control_lines(beside(**controls)))
 
 
 def parsed(observation: Observation) -> Any:
@@ -121,7 +121,7 @@ def test_flows_that_end_differently_stand_side_by_side() -> None:
     assert branches
     assert [flow.flow.source_port for flow in branches.flows] == [33434, 37533, 45731]
     assert [ttl for ttl, _ in branches.rows] == list(range(7, 13))
-    shown = list(text._branch_lines(samples.balanced()))
+    shown = list(_branch_lines(samples.balanced()))
     assert shown[1].split() == ["hop", "port", "33434", "port", "37533", "port", "45731"]
     assert shown[2].split() == ["7", "*", "10.9.6.6", "10.9.6.6"]
     assert shown[-1].split() == ["end", "silent", "reached", "reached"]
@@ -150,13 +150,13 @@ def test_the_table_is_bounded() -> None:
     assert branches
     assert len(branches.flows) == COLUMNS
     hop = Hop(7, 1, (samples.answer(7, 1, address=samples.HOSTILE),))
-    assert len(text._cell(hop)) == text.ADDRESS_LENGTH
-    assert text._cell(hop).isprintable()
+    assert len(_cell(hop)) == ADDRESS_LENGTH
+    assert _cell(hop).isprintable()
 
 
 def test_a_hop_that_was_not_asked_is_a_dash() -> None:
     """It is not shown as silent."""
-    assert [text._cell(hop) for hop in (None, Hop(3, 1))] == ["-", "*"]
+    assert [_cell(hop) for hop in (None, Hop(3, 1))] == ["-", "*"]
 
 
 # -- lines -----------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_a_hop_that_was_not_asked_is_a_dash() -> None:
 
 def test_each_control_has_a_line() -> None:
     """What was asked, what came back, from how far away."""
-    assert list(text.control_lines(samples.balanced())) == [
+    assert list(control_lines(samples.balanced())) == [
         "port 443: SYN-ACK at hop 12",
         "port 80: !X administratively prohibited, ICMP 3/13, from 10.9.5.2",
         "ICMP echo: no answer to 3 probes",
@@ -214,7 +214,7 @@ def test_only_a_hop_that_is_not_what_it_seems_is_marked() -> None:
     """A limit on ICMP messages and a loss are told; that a hop answers or is silent, one sees."""
     conditions = dict(enumerate(Condition, start=1))
     marked = replace(samples.opened(), conditions=conditions)
-    marks = [line.rpartition("[")[2] for line in text.trace_lines(marked) if line.endswith("]")]
+    marks = [line.rpartition("[")[2] for line in trace_lines(marked) if line.endswith("]")]
     assert marks == ["rate-limited]", "lossy]"]
 
 

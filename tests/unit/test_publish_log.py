@@ -18,8 +18,9 @@ import pytest
 
 from exporter.model import Observation
 from exporter.publish import log
+from exporter.publish.lines import render_trace
 from exporter.publish.log import FORMATTERS, Format, LogStats, Policy, TraceLog, Writer
-from exporter.publish.text import render_trace, summary_line
+from exporter.publish.text import summary_line
 from exporter.schedule.cadence import Cadence, first_spacing, joining
 from exporter.store import Change
 from tests.unit import samples

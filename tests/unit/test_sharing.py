@@ -30,9 +30,9 @@ from exporter.model import (
 )
 from exporter.publish.change import change_object, change_words
 from exporter.publish.controls import branches_of
+from exporter.publish.lines import render_trace
 from exporter.publish.objects import observation_object
 from exporter.publish.readings import Reading, hop_info
-from exporter.publish.text import render_trace
 from exporter.state.coding import decoded, encoded
 from exporter.state.kept import keep
 from exporter.surroundings import Memory

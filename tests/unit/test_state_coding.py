@@ -24,8 +24,8 @@ from exporter.model import (
     Zone,
 )
 from exporter.publish.change import change_words
+from exporter.publish.lines import render_trace
 from exporter.publish.objects import observation_object, record_object, to_json
-from exporter.publish.text import render_trace
 from exporter.state.coding import decoded, encoded
 from exporter.state.file import ADDRESSES, MAX_TARGET_BYTES, text_of
 from exporter.state.kept import Kept, keep, restore

@@ -26,7 +26,8 @@ from exporter.commands.terminal import (
     has_colours,
 )
 from exporter.model import State
-from exporter.publish.text import printable, render_trace
+from exporter.publish.lines import render_trace
+from exporter.publish.text import printable
 from tests.unit import samples
 from tests.unit.screen import Screen
 
