@@ -113,9 +113,9 @@ test: system check $(NODE) ## every check, then every test
 	@$(BIN)/python -m pytest --durations=10 -m "not alone" --numprocesses 4 --dist loadfile \
 		--no-loadscope-reorder
 	$(BIN)/python -m pytest --durations=10 -m alone --numprocesses 2 --dist loadfile \
-		tests/accuracy tests/dashboards
+		--no-loadscope-reorder tests/accuracy tests/dashboards tests/lab
 	$(BIN)/python -m pytest --durations=10 -m alone \
-		--ignore tests/accuracy --ignore tests/dashboards
+		--ignore tests/accuracy --ignore tests/dashboards --ignore tests/lab
 
 .PHONY: bench
 bench: install ## measure, with tcptraceroute, traceroute and mtr beside

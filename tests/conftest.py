@@ -17,8 +17,8 @@ from xdist.scheduler import LoadFileScheduling
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-#: Where the tests are that look at the story.
-STORY = "tests/dashboards"
+#: Folders whose tests all look at something that takes long: a story, an image.
+TOGETHER = ("tests/dashboards/", "tests/image/")
 FOLDER = Path(__file__).parent / "unit" / "golden"
 
 #: (file name, text): fails unless the file holds exactly this text.
@@ -49,17 +49,14 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     return compare
 
 
-class OneStory(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """One worker for each file, and one for the files that look at the same story, which is long.
-
-    The story is told by tests/dashboards/conftest.py.
-    """
+class Together(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """One worker for each file, and one for all files of a folder in TOGETHER."""
 
     def _split_scope(self, nodeid: str) -> str:
         scope: str = super()._split_scope(nodeid)
-        return STORY if scope in {f"{STORY}/test_live.py", f"{STORY}/test_panels.py"} else scope
+        return next((folder for folder in TOGETHER if scope.startswith(folder)), scope)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
-    """Have `OneStory` stand for --dist loadfile."""
-    return OneStory(config, log) if config.getoption("dist") == "loadfile" else None
+    """Have `Together` stand for --dist loadfile."""
+    return Together(config, log) if config.getoption("dist") == "loadfile" else None
