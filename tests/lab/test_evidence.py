@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 from zipfile import ZipFile
 
@@ -26,6 +27,8 @@ from tests.scenarios import FAMILIES, Scenario
 FIREWALL = scenarios.load(scenarios.FOLDER / "mid_path_firewall.toml")
 DROPPED = 5432
 ETHERNET_HEADER = 14
+#: Where an IP header has its source and its destination.
+ADDRESSES = {"ipv4": (slice(12, 16), slice(16, 20)), "ipv6": (slice(8, 24), slice(24, 40))}
 #: Octets of an IP header without options.
 IP_HEADERS = {"ipv4": 20, "ipv6": 40}
 #: Of an IPv6 reply, traffic class and flow label are not told.
@@ -52,8 +55,8 @@ class Case:
 
     def is_probe(self, packet: bytes) -> bool:
         """Whether this host has sent it."""
-        at = slice(12, 16) if self.family == "ipv4" else slice(8, 24)
-        return packet[at] == self.packets()[0][at]
+        source, _ = ADDRESSES[self.family]
+        return packet[source] == self.packets()[0][source]
 
 
 def read(path: Path, link_layer: int) -> list[bytes]:
@@ -125,7 +128,7 @@ def test_no_probe_and_no_answer_is_missing(case: Case) -> None:
     wire = [one for one in case.wire.elements() if is_ours(one, case.family)]
     untold = UNTOLD if case.family == "ipv6" else 0
     assert Counter(one[untold:] for one in packets) == Counter(one[untold:] for one in wire)
-    of_trace = [one for one in packets if trace_port(case.said) in ports(one, case.family)]
+    of_trace = [one for one in packets if ends(one, case.family) == trace_ends(case)]
     hops = [*case.said["hops"], case.said["confirmation"]]
     sent = [one for one in of_trace if case.is_probe(one)]
     assert len(sent) == sum(hop["sent"] for hop in hops)
@@ -159,10 +162,27 @@ def quote(packet: bytes, family: str) -> bytes:
     return packet[header + 8 :] if packet[header] in errors else b""
 
 
-def ports(packet: bytes, family: str) -> tuple[int, int]:
-    """Of a TCP segment, or of the one that an ICMP error quotes."""
-    tcp = segment(quote(packet, family) or packet, family)
-    return int.from_bytes(tcp[:2], "big"), int.from_bytes(tcp[2:4], "big")
+def ends(packet: bytes, family: str) -> frozenset[tuple[bytes, int]]:
+    """Both addresses with their ports: of a TCP segment, or of the one an ICMP error quotes.
+
+    The source port alone does not tell flows apart: several share it.
+    """
+    whole = quote(packet, family) or packet
+    source, destination = ADDRESSES[family]
+    tcp = segment(whole, family)
+    return frozenset(
+        {
+            (whole[source], int.from_bytes(tcp[:2], "big")),
+            (whole[destination], int.from_bytes(tcp[2:4], "big")),
+        }
+    )
+
+
+def trace_ends(case: Case) -> frozenset[tuple[bytes, int]]:
+    """Those of the traced flow."""
+    kind = AF_INET if case.family == "ipv4" else AF_INET6
+    source, destination = (inet_pton(kind, case.said[key]) for key in ("source", "address"))
+    return frozenset({(source, trace_port(case.said)), (destination, DROPPED)})
 
 
 def trace_port(said: Any) -> int:
